@@ -6,12 +6,13 @@ asyncio; they raise only errors from ``bzzz.errors``, and what they return is th
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from bzzz.core.event import Probed as Probe
+from bzzz.core.outcome import Outcome as Outcome
 from bzzz.core.record import ClaimRecord, Observation, Version
 from bzzz.core.task import Comment, Issue, Pull, Repository, TaskId
 
@@ -64,14 +65,6 @@ class TransportRestarted:
 
 
 TransportEvent = Received | PeerConnected | PeerDisconnected | TransportRestarted
-
-
-class Probe(enum.Enum):
-    """What a direct check of a peer at its listening address found."""
-
-    ANSWERED = "answered"
-    REFUSED = "refused"
-    SILENT = "silent"
 
 
 class Transport(Protocol):
@@ -331,28 +324,6 @@ class Hive(Protocol):
 
 
 # --- agents ---------------------------------------------------------------------------------------------
-
-
-class Outcome(enum.StrEnum):
-    """How an attempt ended; each is handled differently (see docs/architecture.md)."""
-
-    PROVED = "proved"
-    NO_CHANGE = "no_change"
-    CHECK_FAILED = "check_failed"
-    NEEDS_HELP = "needs_help"
-    OUT_OF_BUDGET = "out_of_budget"
-    RATE_LIMITED = "rate_limited"
-    AGENT_MISSING = "agent_missing"
-    CRASHED = "crashed"
-    STOPPED = "stopped"
-
-    @property
-    def costs_strike(self) -> bool:
-        """Whether this counts against the task: limits, a missing agent and being told to stop do not."""
-        return self in _STRIKES
-
-
-_STRIKES = frozenset({Outcome.NO_CHANGE, Outcome.CHECK_FAILED, Outcome.OUT_OF_BUDGET, Outcome.CRASHED})
 
 
 @dataclass(frozen=True, slots=True)

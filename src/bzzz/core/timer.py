@@ -1,0 +1,59 @@
+"""Deadlines as data: the core asks for a tick, the shell delivers it, and tests move time by hand."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Hashable, Iterator
+
+
+class Timers:
+    """A set of named deadlines, each name at most once.
+
+    Setting a name again moves it. Order is by time, then by when it was set, so that the same calls give
+    the same order everywhere.
+    """
+
+    def __init__(self) -> None:
+        self._due: dict[Hashable, tuple[int, int]] = {}
+        self._heap: list[tuple[int, int, Hashable]] = []
+        self._serial = 0
+
+    def set(self, key: Hashable, at_ms: int) -> None:
+        """Let ``key`` be due at ``at_ms``, whatever was set before."""
+        self._serial += 1
+        self._due[key] = (at_ms, self._serial)
+        heapq.heappush(self._heap, (at_ms, self._serial, key))
+
+    def set_earlier(self, key: Hashable, at_ms: int) -> None:
+        """Let ``key`` be due at ``at_ms`` unless it is due sooner already."""
+        known = self._due.get(key)
+        if known is None or known[0] > at_ms:
+            self.set(key, at_ms)
+
+    def cancel(self, key: Hashable) -> None:
+        """Forget ``key``; one that is not set does nothing."""
+        self._due.pop(key, None)
+
+    def due_ms(self, key: Hashable) -> int | None:
+        """When ``key`` is due, if it is set."""
+        known = self._due.get(key)
+        return None if known is None else known[0]
+
+    def next_ms(self) -> int | None:
+        """When the next deadline is due, if there is any."""
+        while self._heap:
+            at_ms, serial, key = self._heap[0]
+            if self._due.get(key) == (at_ms, serial):
+                return at_ms
+            heapq.heappop(self._heap)
+        return None
+
+    def pop_due(self, now_ms: int) -> Iterator[Hashable]:
+        """Take out the names that are due, in order; names set meanwhile take part if they are due too."""
+        while True:
+            at_ms = self.next_ms()
+            if at_ms is None or at_ms > now_ms:
+                return
+            key = heapq.heappop(self._heap)[2]
+            del self._due[key]
+            yield key
