@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from bzzz.core.event import Probed as Probe
+from bzzz.core.event import Probed
 from bzzz.core.outcome import Outcome as Outcome
 from bzzz.core.record import ClaimRecord, Observation, Version
 from bzzz.core.task import Comment, Issue, Pull, Repository, TaskId
@@ -65,6 +65,10 @@ class TransportRestarted:
 
 
 TransportEvent = Received | PeerConnected | PeerDisconnected | TransportRestarted
+
+
+Probe = Probed
+"""What a direct check of a peer at its listening address found."""
 
 
 class Transport(Protocol):
