@@ -12,7 +12,7 @@ HELD           the claim is ours; an attempt runs, or its end is about to be dea
 RENEWING       ours, and a renewal was sent
 DELIVERING     the atomic push of branch and claim was sent
 PUBLISHING     delivered; the pull request is not known yet
-RELEASING      a ``released`` record was sent, the unproved work being saved
+RELEASING      a ``released`` record was sent; unproved work was saved before
 ESCALATING     an ``escalated`` record was sent: a person is asked
 LOSING         the claim has moved on: the attempt ends, its work is saved, nothing is published
 =============  ===========================================================================================
@@ -86,6 +86,8 @@ TRANSITIONS: Mapping[tuple[ClaimState, ClaimEvent], ClaimState] = MappingProxyTy
         (S.RENEWING, E.SWAP_LOST): S.LOSING,
         # The claim stands all the same: only its extension was refused. It is tried again.
         (S.RENEWING, E.SWAP_REFUSED): S.HELD,
+        # A delivery sent before a crash landed after the restart had read the ledger.
+        (S.RENEWING, E.DELIVERY_FOUND): S.PUBLISHING,
         (S.DELIVERING, E.SWAP_WON): S.PUBLISHING,
         (S.DELIVERING, E.SWAP_LOST): S.LOSING,
         # The server will never take this branch (protected, name blocked): the attempt failed.

@@ -12,6 +12,6 @@ def mermaid() -> str:
     for (state, event), after in TRANSITIONS.items():
         grouped.setdefault((state.name, after.name), []).append(event.value)
     order = {state.name: place for place, state in enumerate(ClaimState)}
-    for pair in sorted(grouped, key=lambda pair: (order[pair[0]], order[pair[1]])):
-        lines.append(f"    {pair[0]} --> {pair[1]}: {', '.join(grouped[pair])}")
+    pairs = sorted(grouped, key=lambda pair: (order[pair[0]], order[pair[1]]))
+    lines += [f"    {before} --> {after}: {', '.join(grouped[before, after])}" for before, after in pairs]
     return "\n".join(lines) + "\n"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
+from typing import Any
+
+TimerKey = tuple[Any, ...]
+"""A deadline's name: its kind, then what it concerns."""
 
 
 class Timers:
@@ -14,27 +18,27 @@ class Timers:
     """
 
     def __init__(self) -> None:
-        self._due: dict[Hashable, tuple[int, int]] = {}
-        self._heap: list[tuple[int, int, Hashable]] = []
+        self._due: dict[TimerKey, tuple[int, int]] = {}
+        self._heap: list[tuple[int, int, TimerKey]] = []
         self._serial = 0
 
-    def set(self, key: Hashable, at_ms: int) -> None:
+    def set(self, key: TimerKey, at_ms: int) -> None:
         """Let ``key`` be due at ``at_ms``, whatever was set before."""
         self._serial += 1
         self._due[key] = (at_ms, self._serial)
         heapq.heappush(self._heap, (at_ms, self._serial, key))
 
-    def set_earlier(self, key: Hashable, at_ms: int) -> None:
+    def set_earlier(self, key: TimerKey, at_ms: int) -> None:
         """Let ``key`` be due at ``at_ms`` unless it is due sooner already."""
         known = self._due.get(key)
         if known is None or known[0] > at_ms:
             self.set(key, at_ms)
 
-    def cancel(self, key: Hashable) -> None:
+    def cancel(self, key: TimerKey) -> None:
         """Forget ``key``; one that is not set does nothing."""
         self._due.pop(key, None)
 
-    def due_ms(self, key: Hashable) -> int | None:
+    def due_ms(self, key: TimerKey) -> int | None:
         """When ``key`` is due, if it is set."""
         known = self._due.get(key)
         return None if known is None else known[0]
@@ -48,7 +52,7 @@ class Timers:
             heapq.heappop(self._heap)
         return None
 
-    def pop_due(self, now_ms: int) -> Iterator[Hashable]:
+    def pop_due(self, now_ms: int) -> Iterator[TimerKey]:
         """Take out the names that are due, in order; names set meanwhile take part if they are due too."""
         while True:
             at_ms = self.next_ms()

@@ -1,0 +1,129 @@
+"""What the parts of a node's core share during one step: the time, the effects so far, and the state."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+from bzzz.core.capability import match
+from bzzz.core.claim import HOLDING, OCCUPYING
+from bzzz.core.effect import Effect, Notice
+from bzzz.core.entry import Entry
+from bzzz.core.membership import Liveness, Membership
+from bzzz.core.message import Hint
+from bzzz.core.profile import Policy, Profile
+from bzzz.core.ranking import Candidate, order
+from bzzz.core.reclaim import Verdict, judge
+from bzzz.core.record import RecordState
+from bzzz.core.task import Repository, Task, TaskId
+from bzzz.core.timer import Timers
+
+
+class Context:
+    """The state of one core, and the few questions that more than one part asks of it."""
+
+    def __init__(self, profile: Profile, policy: Policy) -> None:
+        self.profile = profile
+        self.policy = policy
+        self.now_ms = 0
+        self.effects: list[Effect] = []
+        self.timers = Timers()
+        self.membership = Membership(profile.peer, policy)
+        self.repositories: dict[str, Repository] = {}
+        self.entries: dict[TaskId, Entry] = {}
+        self.active: set[TaskId] = set()
+        self.counters: Counter[str] = Counter()
+        self.stopping = False
+        self.accepting = True
+        self.cooldown_until_ms = 0
+        self._nonces = 0
+
+    def emit(self, effect: Effect) -> None:
+        """Let this be done, after what was emitted before."""
+        self.effects.append(effect)
+
+    def notice(self, level: str, text: str, task: TaskId | None = None) -> None:
+        """Tell people."""
+        self.emit(Notice(level, text, task))
+
+    def nonce(self) -> str:
+        """A word that no other record has: 128 bits of a hash over this start's seed and a count."""
+        self._nonces += 1
+        text = f"{self.profile.seed}\0{self.profile.peer}\0{self.profile.incarnation}\0{self._nonces}"
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def admit(self, task: Task) -> Entry | None:
+        """The entry of a task, made if there is room; its newest description is kept."""
+        entry = self.entries.get(task.id)
+        if entry is None:
+            if len(self.entries) >= self.policy.tasks_max and not self._drop_finished():
+                self.counters["dropped_tasks"] += 1
+                return None
+            entry = self.entries[task.id] = Entry(task)
+        elif task != entry.task and task.updated_at >= entry.task.updated_at:
+            entry.task = task
+        return entry
+
+    def believed(self, entry: Entry) -> Hint | None:
+        """The claim of a task as far as this node knows it now."""
+        return entry.believed(self.now_ms, self.policy.hint_ttl_ms)
+
+    def verdict(self, entry: Entry, claim: Hint) -> Verdict:
+        """Whether this claim may be taken over now."""
+        member = self.membership.get(claim.peer)
+        listed = member is not None and entry.task.id in member.tasks
+        view = entry.held_view(claim, listed, self.policy.claim_ttl_s)
+        return judge(view, member, self.profile.peer, self.now_ms, self.policy)
+
+    def places_left(self) -> int:
+        """How many attempts more this node can take now."""
+        taken = sum(
+            self.entries[key].state in OCCUPYING or bool(self.entries[key].recovered) for key in self.active
+        )
+        return max(0, self.profile.max_tasks - taken)
+
+    def held_tasks(self) -> dict[TaskId, int]:
+        """Tasks that this node holds or is about to resume, with their epochs: what its heartbeat lists."""
+        held: dict[TaskId, int] = {}
+        for key in sorted(self.active):
+            entry = self.entries[key]
+            if entry.own is not None and entry.state in HOLDING:
+                held[key] = entry.own.record.epoch
+            elif entry.recovered is not None:
+                held[key] = entry.recovered.record.epoch
+        return held
+
+    def ranked(self, entry: Entry, claim: Hint | None) -> list[str]:
+        """Peers in the order in which they should try for this task."""
+        task = entry.task
+        own = self.profile
+        failed = claim.peer if claim is not None and claim.strikes and claim.state is RecordState.RELEASED else ""
+        gone = claim.peer if claim is not None and claim.state is RecordState.HELD else ""
+        candidates = [
+            Candidate(
+                own.peer,
+                match(task, own.capabilities, own.specialization, own.models),
+                own.max_tasks - self.places_left(),
+                own.max_tasks if self.accepting else 0,
+                failed == own.peer,
+            )
+        ]
+        candidates += [
+            Candidate(
+                member.peer,
+                match(task, member.capabilities, member.specialization, member.models),
+                len(member.tasks),
+                member.max_tasks,
+                failed == member.peer,
+            )
+            for member in self.membership
+            if member.liveness is Liveness.ALIVE and member.accepting and member.peer != gone
+        ]
+        return list(order(str(task.id), candidates))
+
+    def _drop_finished(self) -> bool:
+        for key, entry in self.entries.items():
+            if not entry.open and key not in self.active:
+                del self.entries[key]
+                return True
+        return False

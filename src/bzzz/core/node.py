@@ -1,0 +1,443 @@
+"""A node's decisions: one ``step(now_ms, event)`` that takes what happened and gives what to do.
+
+The core never waits, reads no clock and draws no randomness. Whoever drives it calls ``step`` with each
+event as it happens, and with ``Ticked`` when ``next_deadline_ms`` has come, and carries out the effects in
+order. The same events at the same times give the same effects, on every machine and under any hash seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from bzzz.core.claim import ClaimState
+from bzzz.core.context import Context
+from bzzz.core.effect import Effect, Finish, JoinTopic, ProbePeer, Publish, ReadClaim
+from bzzz.core.event import (
+    AgentProgressed,
+    AgentStarted,
+    AttemptEnded,
+    ClaimNotRead,
+    ClaimRead,
+    Event,
+    Heard,
+    PeerDown,
+    PeerUp,
+    ProbeEnded,
+    PullFound,
+    PullNotFound,
+    RepositoriesFound,
+    RepositoriesNotFound,
+    RepositoryChanged,
+    Started,
+    StopAsked,
+    SwapEnded,
+    TaskConfirmed,
+    TaskNotConfirmed,
+    TasksListed,
+    TasksNotListed,
+    Ticked,
+    WorkNotSaved,
+    WorkSaved,
+)
+from bzzz.core.holding import NODE_STOPPED, Holding
+from bzzz.core.membership import Liveness, Member
+from bzzz.core.message import (
+    COORDINATION_TOPIC,
+    DISCUSSION_TOPIC,
+    ESCALATION_TOPIC,
+    Availability,
+    Capability,
+    TaskAnnouncement,
+    TaskClaim,
+    TaskComplete,
+    TaskProgress,
+)
+from bzzz.core.profile import Policy, Profile
+from bzzz.core.pursuit import Pursuit
+from bzzz.core.swap import Swaps
+from bzzz.core.task import TaskId
+from bzzz.core.watch import Watch
+
+HELLO_STEPS_MS = (100, 1_000, 4_000)
+"""A newcomer is greeted more than once: a first message can go before its subscription has come."""
+
+
+class NodeCore:
+    """One node. ``context`` is open to be read (status, checkers); only ``step`` changes it."""
+
+    def __init__(self, profile: Profile, policy: Policy | None = None) -> None:
+        self.context = Context(profile, policy or Policy())
+        swaps = Swaps(self.context)
+        pursuit = Pursuit(self.context, swaps)
+        holding = Holding(self.context, swaps, pursuit)
+        self._swaps, self._pursuit, self._holding = swaps, pursuit, holding
+        self.watch = Watch(self.context, pursuit, holding)
+        self._finished = False
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Started: self._started,
+            Ticked: self._ticked,
+            StopAsked: self._stop_asked,
+            RepositoriesFound: self.watch.found,
+            RepositoriesNotFound: self.watch.not_found,
+            RepositoryChanged: lambda event: self.watch.changed(event.repository),
+            TasksListed: self.watch.listed,
+            TasksNotListed: self.watch.not_listed,
+            Heard: self._heard,
+            PeerUp: self._peer_up,
+            PeerDown: self._peer_down,
+            ProbeEnded: self._probe_ended,
+            TaskConfirmed: self._confirmed,
+            TaskNotConfirmed: pursuit.not_confirmed,
+            SwapEnded: self._swap_ended,
+            ClaimRead: self._claim_read,
+            ClaimNotRead: self._claim_not_read,
+            AgentStarted: self._agent_started,
+            AgentProgressed: self._agent_progressed,
+            AttemptEnded: holding.attempt_ended,
+            WorkSaved: holding.work_saved,
+            WorkNotSaved: holding.work_not_saved,
+            PullFound: holding.pull_found,
+            PullNotFound: holding.pull_not_found,
+        }
+        self._deadlines: dict[str, Callable[..., None]] = {
+            "heartbeat": self._heartbeat_due,
+            "hello": self._hello_due,
+            "repositories": self.watch.repositories_due,
+            "watch": self.watch.watch_due,
+            "announce": self.watch.announce_due,
+            "silent": self._silent_due,
+            "probe": self._probe_due,
+            "evidence": self._evidence_due,
+            "reconsider": pursuit.consider_all,
+            "look": self._look_due,
+            "turn": pursuit.turn_came,
+            "renew": holding.renewal_due,
+            "swap": self._swap_due,
+            "save": holding.save_due,
+            "pull": holding.pull_due,
+            "recover": self._recover_due,
+        }
+
+    def step(self, now_ms: int, event: Event) -> list[Effect]:
+        """Take in one event and give the effects, in the order in which they are to be carried out.
+
+        Args:
+            now_ms: the caller's monotonic clock; a value before the last one counts as the last one.
+            event: what happened.
+
+        Raises:
+            IllegalTransition: a bug in the core; its state is as it was before the illegal move.
+        """
+        ctx = self.context
+        ctx.now_ms = max(ctx.now_ms, now_ms)
+        ctx.effects = []
+        self._handlers[type(event)](event)
+        self._run_deadlines()
+        if ctx.stopping and not self._finished and not any(self._unfinished(key) for key in ctx.active):
+            self._finished = True
+            ctx.emit(Publish(COORDINATION_TOPIC, self._availability(leaving=True)))
+            ctx.emit(Finish())
+        return ctx.effects
+
+    def next_deadline_ms(self) -> int | None:
+        """When ``Ticked`` is wanted at the latest, on the clock of ``step``."""
+        return self.context.timers.next_ms()
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    def _started(self, event: Started) -> None:
+        ctx = self.context
+        for topic in (COORDINATION_TOPIC, DISCUSSION_TOPIC, ESCALATION_TOPIC):
+            ctx.emit(JoinTopic(topic))
+        for recovered in event.recovered:
+            self._holding.recover(recovered)
+        self.watch.adopt(event.repositories)
+        for place, wait_ms in enumerate(HELLO_STEPS_MS):
+            ctx.timers.set(("hello", place), ctx.now_ms + wait_ms)
+        ctx.timers.set(("heartbeat",), ctx.now_ms + ctx.policy.heartbeat_interval_ms)
+        ctx.timers.set(("announce",), ctx.now_ms + ctx.policy.announce_interval_ms)
+        ctx.timers.set(("repositories",), ctx.now_ms)
+
+    def _ticked(self, _: Ticked) -> None:
+        """Nothing of its own: the deadlines run after every event."""
+
+    def _run_deadlines(self) -> None:
+        for key in self.context.timers.pop_due(self.context.now_ms):
+            self._deadlines[key[0]](*key[1:])
+
+    def _stop_asked(self, _: StopAsked) -> None:
+        ctx = self.context
+        if ctx.stopping:
+            return
+        ctx.stopping = True
+        ctx.accepting = False
+        self.watch.elect()
+        for key in sorted(ctx.active):
+            self._holding.stop(ctx.entries[key], NODE_STOPPED)
+
+    def _unfinished(self, key: TaskId) -> bool:
+        # A pull request that cannot be opened now is opened by the watcher, or at the next start.
+        return self.context.entries[key].state is not ClaimState.PUBLISHING
+
+    # --- speaking ---------------------------------------------------------------------------------------
+
+    def _availability(self, *, leaving: bool = False) -> Availability:
+        ctx = self.context
+        return Availability(
+            agent=ctx.profile.agent,
+            incarnation=ctx.profile.incarnation,
+            current_tasks=ctx.profile.max_tasks - ctx.places_left(),
+            max_tasks=ctx.profile.max_tasks,
+            tasks=ctx.held_tasks(),
+            leaving=leaving,
+            accepting=ctx.accepting and ctx.now_ms >= ctx.cooldown_until_ms,
+        )
+
+    def _heartbeat_due(self) -> None:
+        ctx = self.context
+        ctx.emit(Publish(COORDINATION_TOPIC, self._availability()))
+        ctx.timers.set(("heartbeat",), ctx.now_ms + ctx.policy.heartbeat_interval_ms)
+
+    def _hello_due(self, place: int) -> None:
+        ctx = self.context
+        profile = ctx.profile
+        ctx.emit(
+            Publish(
+                COORDINATION_TOPIC,
+                Capability(
+                    profile.agent,
+                    profile.incarnation,
+                    profile.capabilities,
+                    profile.models,
+                    profile.specialization,
+                    profile.version,
+                ),
+            )
+        )
+        ctx.emit(Publish(COORDINATION_TOPIC, self._availability()))
+        if place:
+            ctx.timers.set_earlier(("announce",), ctx.now_ms)
+
+    def _greet(self) -> None:
+        for place, wait_ms in enumerate(HELLO_STEPS_MS):
+            self.context.timers.set_earlier(("hello", place), self.context.now_ms + wait_ms)
+
+    # --- hearing ----------------------------------------------------------------------------------------
+
+    def _heard(self, event: Heard) -> None:
+        ctx = self.context
+        peer, message = event.peer, event.message
+        if peer == ctx.profile.peer:
+            return
+        known = ctx.membership.get(peer)
+        before = None if known is None else (known.liveness, known.incarnation)
+        if isinstance(message, Availability):
+            if not ctx.membership.availability(peer, message, ctx.now_ms):
+                return
+        elif isinstance(message, Capability):
+            if not ctx.membership.capability(peer, message, ctx.now_ms):
+                return
+        elif known is None or known.liveness is not Liveness.LEFT:
+            ctx.membership.hear(peer, ctx.now_ms)
+        member = ctx.membership.get(peer)
+        if member is None:
+            return
+        ctx.timers.set_earlier(("silent", peer), ctx.now_ms + ctx.policy.silent_after_ms)
+        if before != (member.liveness, member.incarnation):
+            self._member_changed(member)
+        if isinstance(message, TaskAnnouncement):
+            self._announcement_heard(message)
+        elif isinstance(message, TaskClaim):
+            self._claim_heard(member, message)
+        elif isinstance(message, TaskComplete):
+            self._completion_heard(member, message)
+        elif isinstance(message, TaskProgress):
+            ctx.counters["progress_heard"] += 1
+        elif isinstance(message, Availability):
+            self._holder_listed(member)
+
+    def _announcement_heard(self, message: TaskAnnouncement) -> None:
+        ctx = self.context
+        for announced in message.tasks:
+            if announced.task.id.repository not in ctx.repositories:
+                ctx.timers.set_earlier(("repositories",), ctx.now_ms + ctx.policy.retry_ms)
+                continue
+            entry = ctx.admit(announced.task)
+            if entry is None:
+                continue
+            entry.suppose(announced.claim, ctx.now_ms)
+            if announced.claim is not None:
+                self._holding.heard_claim(entry, announced.claim)
+            if announced.open:
+                entry.open = True
+            elif entry.state is ClaimState.IDLE:
+                entry.open = False
+            else:
+                self._holding.issue_gone(entry)
+            if entry.state is ClaimState.IDLE:
+                self._pursuit.consider(entry)
+
+    def _claim_heard(self, member: Member, message: TaskClaim) -> None:
+        ctx = self.context
+        if message.claim.peer == member.peer:
+            member.tasks[message.task] = message.claim.epoch
+        entry = ctx.entries.get(message.task)
+        if entry is None:
+            return
+        entry.suppose(message.claim, ctx.now_ms)
+        self._holding.heard_claim(entry, message.claim)
+        if entry.state is ClaimState.IDLE:
+            self._pursuit.consider(entry)
+
+    def _completion_heard(self, member: Member, message: TaskComplete) -> None:
+        ctx = self.context
+        member.tasks.pop(message.task, None)
+        entry = ctx.entries.get(message.task)
+        if entry is None:
+            return
+        entry.suppose(message.claim, ctx.now_ms)
+        if message.pull_request:
+            entry.pull_request = message.pull_request
+        if entry.state is ClaimState.IDLE:
+            self._pursuit.consider(entry)
+
+    def _holder_listed(self, member: Member) -> None:
+        """A heartbeat confirms what its sender holds, so that nobody asks the ledger about it."""
+        for task, epoch in member.tasks.items():
+            entry = self.context.entries.get(task)
+            hint = None if entry is None else entry.hint
+            if entry is not None and hint is not None and (hint.epoch, hint.peer) == (epoch, member.peer):
+                entry.hint_ms = self.context.now_ms
+
+    # --- members ----------------------------------------------------------------------------------------
+
+    def _member_changed(self, member: Member) -> None:
+        self._greet()
+        self.watch.elect()
+        self._pursuit.consider_held_by(member.peer)
+        if member.liveness is Liveness.LEFT:
+            self._pursuit.consider_all()
+
+    def _peer_up(self, event: PeerUp) -> None:
+        ctx = self.context
+        known = ctx.membership.get(event.peer)
+        was_alive = known is not None and known.liveness is Liveness.ALIVE
+        member = ctx.membership.connected(event.peer, event.addresses, ctx.now_ms)
+        if member is None:
+            return
+        ctx.timers.cancel(("probe", event.peer))
+        ctx.timers.set_earlier(("silent", event.peer), ctx.now_ms + ctx.policy.silent_after_ms)
+        if was_alive:
+            self._greet()
+        else:
+            self._member_changed(member)
+
+    def _peer_down(self, event: PeerDown) -> None:
+        member = self.context.membership.disconnected(event.peer)
+        if member is not None and member.liveness is Liveness.SUSPECT:
+            self._suspected(member)
+
+    def _silent_due(self, peer: str) -> None:
+        ctx = self.context
+        member = ctx.membership.get(peer)
+        if member is None or member.liveness is not Liveness.ALIVE:
+            return
+        if ctx.membership.suspect_if_silent(peer, ctx.now_ms):
+            self._suspected(member)
+        else:
+            ctx.timers.set(("silent", peer), member.heard_ms + ctx.policy.silent_after_ms)
+
+    def _suspected(self, member: Member) -> None:
+        ctx = self.context
+        ctx.notice("info", f"{member.agent or member.peer} is suspected to be away")
+        member.probes = 0
+        ctx.timers.set(("probe", member.peer), ctx.now_ms)
+        self.watch.elect()
+
+    def _probe_due(self, peer: str) -> None:
+        ctx = self.context
+        member = ctx.membership.get(peer)
+        if member is not None and member.liveness is Liveness.SUSPECT and member.addresses:
+            ctx.emit(ProbePeer(peer, member.addresses))
+
+    def _probe_ended(self, event: ProbeEnded) -> None:
+        ctx = self.context
+        policy = ctx.policy
+        member = ctx.membership.probed(event.peer, event.found, ctx.now_ms)
+        if member is None:
+            return
+        if member.liveness is Liveness.DEAD:
+            ctx.notice("warning", f"{member.agent or member.peer} is dead: its host refuses connections")
+            self._pursuit.consider_held_by(event.peer)
+            self.watch.elect()
+            return
+        # Quick while refusals add up or little is known, then ever slower: a paused host is left alone.
+        patience = 0 if member.refused_first_ms is not None else max(0, member.probes - 5)
+        wait_ms = min(policy.probe_interval_max_ms, policy.probe_interval_ms << min(patience, 16))
+        ctx.timers.set(("probe", event.peer), ctx.now_ms + wait_ms)
+        if member.refused_first_ms is not None and member.refused_twice(policy.refusal_gap_ms):
+            ctx.timers.set_earlier(("evidence", event.peer), member.refused_first_ms + policy.refused_reclaim_ms)
+
+    def _evidence_due(self, peer: str) -> None:
+        self._pursuit.consider_held_by(peer)
+
+    # --- tasks ------------------------------------------------------------------------------------------
+
+    def _look_due(self, task: TaskId) -> None:
+        entry = self.context.entries.get(task)
+        if entry is not None and entry.state is ClaimState.IDLE:
+            self._pursuit.consider(entry)
+
+    def _confirmed(self, event: TaskConfirmed) -> None:
+        entry = self.context.entries.get(event.task)
+        if entry is not None and entry.state is ClaimState.HELD:
+            self._holding.confirmed(event)
+        else:
+            self._pursuit.confirmed(event)
+
+    def _swap_ended(self, event: SwapEnded) -> None:
+        entry = self.context.entries.get(event.task)
+        if entry is None:
+            self.context.counters["late_answers"] += 1
+        else:
+            self._swaps.ended(entry, event)
+
+    def _swap_due(self, task: TaskId) -> None:
+        entry = self.context.entries.get(task)
+        if entry is not None:
+            self._swaps.retry_due(entry)
+
+    def _claim_read(self, event: ClaimRead) -> None:
+        ctx = self.context
+        entry = ctx.entries.get(event.task)
+        if entry is None or self._swaps.read(entry, event.standing):
+            return
+        entry.observe(event.standing, ctx.now_ms)
+        if entry.recovered is not None and entry.state is ClaimState.IDLE:
+            self._holding.recovery_read(entry, entry.recovered, event.standing)
+        else:
+            self._holding.ledger_showed(entry)
+
+    def _claim_not_read(self, event: ClaimNotRead) -> None:
+        ctx = self.context
+        entry = ctx.entries.get(event.task)
+        if entry is None or self._swaps.not_read(entry, event):
+            return
+        if entry.recovered is not None and entry.state is ClaimState.IDLE:
+            entry.tries += 1
+            wait_ms = min(ctx.policy.retry_max_ms, ctx.policy.retry_ms << min(entry.tries, 16))
+            ctx.timers.set(("recover", event.task), ctx.now_ms + max(wait_ms, event.retry_after_ms or 0))
+
+    def _recover_due(self, task: TaskId) -> None:
+        self.context.emit(ReadClaim(task))
+
+    def _agent_started(self, event: AgentStarted) -> None:
+        entry = self.context.entries.get(event.task)
+        if entry is not None and entry.own is not None and entry.own.record.epoch == event.epoch:
+            entry.started = True
+            progress = TaskProgress(event.task, event.epoch, "agent", "started")
+            self.context.emit(Publish(COORDINATION_TOPIC, progress))
+
+    def _agent_progressed(self, _: AgentProgressed) -> None:
+        self.context.counters["progress_told"] += 1
