@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from bzzz.core.event import Probed
 from bzzz.core.outcome import Outcome as Outcome
 from bzzz.core.record import ClaimRecord, Observation, Version
-from bzzz.core.task import Comment, Issue, Pull, Repository, TaskId
+from bzzz.core.task import Comment, Issue, Pull, Repository, Task, TaskId
 
 
 class Clock(Protocol):
@@ -421,4 +421,72 @@ class AgentRunner(Protocol):
 
     async def close(self) -> None:
         """End all attempts, saving their work."""
+        ...
+
+
+# --- journal --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxItem:
+    """One report that people or Hive are still to get. ``key`` makes it one, however often it is sent."""
+
+    id: int
+    key: str
+    task: TaskId
+    epoch: int
+    kind: str
+    data: Mapping[str, Any]
+    tries: int = 0
+
+
+class Journal(Protocol):
+    """What a node must still know after a crash. Every write is durable when the call returns."""
+
+    def next_incarnation(self) -> int:
+        """Count one more start, and tell which it is."""
+        ...
+
+    def repositories(self) -> Sequence[Repository]:
+        """The list of repositories kept last."""
+        ...
+
+    def keep_repositories(self, repositories: Sequence[Repository]) -> None:
+        """Replace the kept list."""
+        ...
+
+    def remember(self, task: Task, record: ClaimRecord) -> None:
+        """Keep the newest record that this node wrote, or is about to write, for a task."""
+        ...
+
+    def remembered(self) -> Sequence[tuple[Task, ClaimRecord]]:
+        """All tasks that were remembered and not forgotten."""
+        ...
+
+    def forget(self, task: TaskId) -> None:
+        """Nothing of this task is left to recover."""
+        ...
+
+    def enqueue(self, task: TaskId, epoch: int, kind: str, data: Mapping[str, Any]) -> None:
+        """Add a report to the outbox; the same task, epoch and kind again is the same report."""
+        ...
+
+    def pending(self, items_max: int) -> Sequence[OutboxItem]:
+        """The oldest reports that are not delivered yet, in order."""
+        ...
+
+    def delivered(self, item_id: int) -> None:
+        """This report arrived."""
+        ...
+
+    def postponed(self, item_id: int) -> None:
+        """This report did not arrive; one more try is counted."""
+        ...
+
+    def outbox_length(self) -> int:
+        """How many reports wait."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
         ...

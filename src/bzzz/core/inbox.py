@@ -38,7 +38,14 @@ class Inbox:
         self.dropped: Counter[str] = Counter()
 
     def admits(
-        self, peer: str, incarnation: int, sequence: int | None, sent_wall_s: float, wall_s: float, now_ms: int
+        self,
+        peer: str,
+        *,
+        incarnation: int,
+        sequence: int | None,
+        sent_wall_s: float,
+        wall_s: float,
+        now_ms: int,
     ) -> bool:
         """Whether a message may pass; if not, it is counted in ``dropped`` by its reason."""
         sender = self._senders.get(peer)

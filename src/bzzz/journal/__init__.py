@@ -1,0 +1,1 @@
+"""What a node must still know after a crash."""

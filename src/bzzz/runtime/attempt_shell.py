@@ -1,0 +1,169 @@
+"""Between the core and the agent runner: starting, stopping, and the work that attempts leave behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from bzzz.core.effect import StartAttempt, StopAttempt
+from bzzz.core.event import AgentProgressed, AgentStarted, AttemptEnded, Event, Recovered
+from bzzz.core.holding import branch_name
+from bzzz.core.outcome import Outcome
+from bzzz.core.record import ClaimRecord
+from bzzz.core.task import Repository, Task, TaskId
+from bzzz.errors import AgentError, BzzzError
+from bzzz.ports import AttemptEvent, AttemptFinished, AttemptProgressed, AttemptSpec, AttemptStarted, Work
+from bzzz.runtime.event_log import EventLog
+from bzzz.runtime.ledger_shell import LedgerShell
+from bzzz.runtime.shells import Shells
+
+ATTEMPTS_MAX = 1_000
+
+
+class AttemptShell:
+    """Knows which attempt belongs to which claim, and where its work is."""
+
+    def __init__(
+        self, shells: Shells, events: EventLog, incarnation: int, find: Callable[[str], Repository | None]
+    ) -> None:
+        self._runner = shells.runner
+        self._forge = shells.forge
+        self._agent = shells.agent
+        self._events = events
+        self._incarnation = incarnation
+        self._find = find
+        self._claims: dict[str, tuple[TaskId, int]] = {}
+        self._works: dict[tuple[TaskId, int], Work] = {}
+        self.checks: dict[tuple[TaskId, int], dict[str, object]] = {}
+
+    def work_of(self, task: TaskId, epoch: int) -> Work | None:
+        """The work of a claim's newest attempt, if it is on this machine."""
+        return self._works.get((task, epoch))
+
+    async def start(self, effect: StartAttempt, ledger: LedgerShell) -> Event | None:
+        """Spawn the attempt; an event only where that failed."""
+        task, record = effect.task, effect.record
+        repository = self._find(task.id.repository)
+        try:
+            if repository is None:
+                raise AgentError("its repository is not active any more")
+            issue = await ledger.issue(task.id)
+            comments = await self._forge.list_comments(repository, task.id.number) if issue.comments else ()
+            attempt_id = self._attempt_id(task.id, record)
+            self._claims[attempt_id] = (task.id, record.epoch)
+            self._events.tell("attempt_starting", task=str(task.id), epoch=record.epoch)
+            await self._runner.start(
+                AttemptSpec(
+                    attempt_id=attempt_id,
+                    task=task.id,
+                    epoch=record.epoch,
+                    repository=repository,
+                    issue=issue,
+                    comments=tuple(comments),
+                    branch=branch_name(task.id, record.epoch),
+                    agent=self._agent.configuration,
+                    agent_name=self._agent.name,
+                    wall_s_max=self._agent.wall_s_max,
+                    idle_s_max=self._agent.idle_s_max,
+                    output_bytes_max=self._agent.output_bytes_max,
+                )
+            )
+        except AgentError as error:
+            return AttemptEnded(task.id, record.epoch, Outcome.AGENT_MISSING, str(error), False)
+        except BzzzError as error:
+            # The forge or the git server failed us, not the task: no strike.
+            return AttemptEnded(
+                task.id, record.epoch, Outcome.RATE_LIMITED, str(error), False, retry_after_ms=1_000
+            )
+        return None
+
+    async def stop(self, effect: StopAttempt) -> None:
+        """End the claim's attempts; each finishes by its own event."""
+        for attempt_id, claim in list(self._claims.items()):
+            if claim == (effect.task, effect.epoch):
+                await self._runner.stop(attempt_id, effect.reason)
+
+    async def forget(self, task: TaskId, epoch: int) -> None:
+        """Delete the folders of the claim's attempts."""
+        for attempt_id, claim in list(self._claims.items()):
+            if claim == (task, epoch):
+                await self._runner.forget(attempt_id)
+                del self._claims[attempt_id]
+        self._works.pop((task, epoch), None)
+
+    def translate(self, event: AttemptEvent) -> Event | None:
+        """A runner's event as the core's; ``None`` for an attempt that nobody knows."""
+        claim = self._claims.get(event.attempt_id)
+        if claim is None:
+            return None
+        task, epoch = claim
+        if isinstance(event, AttemptStarted):
+            self._events.tell("agent_started", task=str(task), epoch=epoch, agent=event.agent, pid=event.pid)
+            return AgentStarted(task, epoch)
+        if isinstance(event, AttemptProgressed):
+            self._events.tell("attempt_progress", task=str(task), epoch=epoch, phase=event.phase, text=event.detail)
+            return AgentProgressed(task, epoch, event.phase, event.detail)
+        return self._finished(task, epoch, event)
+
+    def _finished(self, task: TaskId, epoch: int, event: AttemptFinished) -> AttemptEnded:
+        if event.work is not None:
+            self._works[task, epoch] = event.work
+        self.checks[task, epoch] = dict(event.check)
+        while len(self.checks) > ATTEMPTS_MAX:
+            self.checks.pop(next(iter(self.checks)))
+        self._events.tell(
+            "attempt_ended",
+            task=str(task),
+            epoch=epoch,
+            outcome=event.outcome.value,
+            text=event.summary,
+            check=dict(event.check),
+        )
+        return AttemptEnded(
+            task=task,
+            epoch=epoch,
+            outcome=event.outcome,
+            summary=event.summary,
+            has_work=event.work is not None,
+            commit=event.work.commit if event.work is not None else None,
+            question=event.question,
+            retry_after_ms=None if event.retry_after_s is None else int(event.retry_after_s * 1000),
+        )
+
+    async def recover(self, remembered: Sequence[tuple[Task, ClaimRecord]]) -> tuple[Recovered, ...]:
+        """What the last start left: its processes are ended, its claims and its work are told."""
+        left = {event.attempt_id: event for event in await self._runner.recover()}
+        found: list[Recovered] = []
+        for task, record in remembered:
+            newest: AttemptFinished | None = None
+            prefix = self._attempt_prefix(task.id, record.epoch)
+            for attempt_id in sorted(left):
+                if attempt_id.startswith(prefix):
+                    newest = left[attempt_id]
+                    self._claims[attempt_id] = (task.id, record.epoch)
+            if newest is not None and newest.work is not None:
+                self._works[task.id, record.epoch] = newest.work
+            work = self._works.get((task.id, record.epoch))
+            found.append(
+                Recovered(
+                    task=task,
+                    record=record,
+                    outcome=newest.outcome if newest is not None else None,
+                    has_work=work is not None,
+                    commit=work.commit if work is not None else None,
+                )
+            )
+        known = {attempt_id for attempt_id in left if attempt_id in self._claims}
+        for attempt_id in sorted(set(left) - known):
+            work = left[attempt_id].work
+            if work is None:
+                await self._runner.forget(attempt_id)
+            else:
+                self._events.tell("work_left", level="warning", text=f"{attempt_id}: work is in {work.git_dir}")
+        return tuple(found)
+
+    def _attempt_prefix(self, task: TaskId, epoch: int) -> str:
+        return f"{task.repository.replace('/', '.')}.{task.number}.{epoch}."
+
+    def _attempt_id(self, task: TaskId, record: ClaimRecord) -> str:
+        # The nonce's start tells apart two attempts under one epoch (after a restart).
+        return f"{self._attempt_prefix(task, record.epoch)}{self._incarnation:06d}.{record.nonce[:8]}"

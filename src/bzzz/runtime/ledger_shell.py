@@ -1,0 +1,235 @@
+"""Between the core and the ledger, the forge and Hive: each effect becomes a call, each end an event.
+
+Nothing is decided and nothing is retried here. An error is turned into the event that says what it means:
+nothing was written, nobody knows, or it will never work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from bzzz.core.effect import ConfirmTask, DeliverWork, ListTasks, OpenPull, ReadClaim, SaveWork, SwapClaim
+from bzzz.core.event import (
+    ClaimNotRead,
+    ClaimRead,
+    Event,
+    PullFound,
+    PullNotFound,
+    RepositoriesFound,
+    RepositoriesNotFound,
+    SwapEnd,
+    SwapEnded,
+    TaskConfirmed,
+    TaskNotConfirmed,
+    TasksListed,
+    TasksNotListed,
+    WorkNotSaved,
+    WorkSaved,
+)
+from bzzz.core.task import Issue, Repository, Task, TaskId
+from bzzz.errors import (
+    BzzzError,
+    LedgerRefused,
+    LedgerUncertain,
+    ServiceConflict,
+    ServiceDenied,
+    ServiceLimited,
+    ServiceMissing,
+)
+from bzzz.ports import Hive, SwapResult, Work
+from bzzz.runtime.event_log import EventLog
+from bzzz.runtime.shells import Shells
+
+ISSUES_KEPT_MAX = 2_000
+
+
+class LedgerShell:
+    """Reads and writes for the core.
+
+    Args:
+        label: the label that makes an issue a task.
+        find: the repository with a given ``owner/name``, if it is known.
+        work_of: the work of an attempt, by task and epoch, if it is on this machine.
+    """
+
+    def __init__(
+        self,
+        shells: Shells,
+        events: EventLog,
+        *,
+        label: str,
+        find: Callable[[str], Repository | None],
+        work_of: Callable[[TaskId, int], Work | None],
+    ) -> None:
+        self._label = label
+        self._ledger = shells.ledger
+        self._forge = shells.forge
+        self._admit = shells.admit
+        self._events = events
+        self._find = find
+        self._work_of = work_of
+        self._issues: dict[TaskId, Issue] = {}
+        self._refused: dict[TaskId, str] = {}
+
+    async def find_repositories(self, hive: Hive) -> Event:
+        """Ask Hive."""
+        try:
+            return RepositoriesFound(tuple(await hive.active_repositories()))
+        except BzzzError as error:
+            return RepositoriesNotFound(str(error), _retry_after_ms(error))
+
+    async def list_tasks(self, effect: ListTasks) -> Event:
+        """Read issues and claims of one repository."""
+        repository = self._find(effect.repository)
+        if repository is None:
+            return TasksNotListed(effect.repository, "it is not among the active repositories any more")
+        try:
+            listing = await self._forge.list_issues(repository, self._label)
+            claims = await self._ledger.list(repository)
+        except BzzzError as error:
+            return TasksNotListed(effect.repository, str(error), _retry_after_ms(error))
+        tasks = tuple(task for issue in listing.issues if (task := self._admitted(repository, issue)) is not None)
+        return TasksListed(effect.repository, tasks, tuple(sorted(claims.items())), listing.unchanged)
+
+    async def confirm(self, effect: ConfirmTask) -> Event:
+        """Read one issue again, and its claim if it had one."""
+        repository = self._find(effect.task.repository)
+        if repository is None:
+            return TaskNotConfirmed(effect.task, "its repository is not active any more")
+        try:
+            issue = await self._forge.read_issue(repository, effect.task.number)
+            standing = await self._ledger.read(repository, effect.task.number) if effect.read_claim else None
+        except ServiceMissing as error:
+            return TaskConfirmed(effect.task, False, str(error))
+        except BzzzError as error:
+            return TaskNotConfirmed(effect.task, str(error), _retry_after_ms(error))
+        if issue.state != "open":
+            return TaskConfirmed(effect.task, False, "the issue is closed")
+        task = self._admitted(repository, issue)
+        if task is None:
+            return TaskConfirmed(effect.task, False, self._refused.get(effect.task, "it is no task"))
+        return TaskConfirmed(effect.task, True, "", effect.read_claim, standing)
+
+    async def issue(self, task: TaskId) -> Issue:
+        """The issue's text as it was read last; read anew if it is not kept.
+
+        Raises:
+            ServiceError: it could not be read.
+        """
+        known = self._issues.get(task)
+        repository = self._find(task.repository)
+        if known is not None:
+            return known
+        if repository is None:
+            raise ServiceMissing("Hive", f"repository {task.repository}")
+        return await self._forge.read_issue(repository, task.number)
+
+    async def swap(self, effect: SwapClaim) -> Event:
+        """Append a record."""
+        repository = self._find(effect.task.repository)
+        nonce = effect.record.nonce
+        if repository is None:
+            return SwapEnded(effect.task, nonce, SwapEnd.UNAVAILABLE, None, "its repository is not active any more")
+        try:
+            result = await self._ledger.swap(repository, effect.expected, effect.record)
+        except BzzzError as error:
+            return _swap_error(effect.task, nonce, error)
+        return _swap_ended(effect.task, nonce, result)
+
+    async def deliver(self, effect: DeliverWork) -> Event:
+        """Publish branch and claim at once."""
+        repository = self._find(effect.task.repository)
+        nonce = effect.record.nonce
+        work = self._work_of(effect.task, effect.record.epoch)
+        if repository is None:
+            return SwapEnded(effect.task, nonce, SwapEnd.UNAVAILABLE, None, "its repository is not active any more")
+        if work is None or work.commit != effect.record.commit:
+            return SwapEnded(effect.task, nonce, SwapEnd.REFUSED, None, "the work is not on this machine any more")
+        try:
+            result = await self._ledger.deliver(repository, effect.expected, effect.record, work)
+        except BzzzError as error:
+            return _swap_error(effect.task, nonce, error)
+        return _swap_ended(effect.task, nonce, result)
+
+    async def read_claim(self, effect: ReadClaim) -> Event:
+        """Read what stands for one task."""
+        repository = self._find(effect.task.repository)
+        if repository is None:
+            return ClaimNotRead(effect.task, "its repository is not active any more")
+        try:
+            return ClaimRead(effect.task, await self._ledger.read(repository, effect.task.number))
+        except BzzzError as error:
+            return ClaimNotRead(effect.task, str(error), _retry_after_ms(error))
+
+    async def save_work(self, effect: SaveWork) -> Event:
+        """Push unpublished work to its rescue ref."""
+        repository = self._find(effect.task.repository)
+        work = self._work_of(effect.task, effect.epoch)
+        if work is None:
+            return WorkNotSaved(effect.task, effect.epoch, "it is not on this machine", final=True)
+        if repository is None:
+            return WorkNotSaved(effect.task, effect.epoch, "its repository is not active any more")
+        try:
+            ref = await self._ledger.rescue(repository, effect.task.number, effect.epoch, work)
+        except (LedgerRefused, ServiceDenied, ServiceMissing) as error:
+            return WorkNotSaved(effect.task, effect.epoch, f"{error}; it is in {work.git_dir}", final=True)
+        except BzzzError as error:
+            return WorkNotSaved(effect.task, effect.epoch, str(error))
+        return WorkSaved(effect.task, effect.epoch, ref)
+
+    async def open_pull(self, effect: OpenPull) -> Event:
+        """Find or open the pull request of a delivery."""
+        task, record = effect.task, effect.record
+        repository = self._find(task.id.repository)
+        if repository is None or record.branch is None:
+            return PullNotFound(task.id, "its repository is not active any more")
+        body = (
+            f"Closes #{task.id.number}.\n\n"
+            f"- agent: {record.holder.agent}\n- claim epoch: {record.epoch}\n"
+            f"- commit: {record.commit or 'unknown'}\n\n"
+            "The repository's own check passed on exactly this commit before it was pushed.\n"
+        )
+        try:
+            pull = await self._forge.open_pull(
+                repository, branch=record.branch, base=repository.branch, title=task.title, body=body
+            )
+        except (ServiceConflict, ServiceDenied) as error:
+            return PullNotFound(task.id, str(error), final=True)
+        except BzzzError as error:
+            return PullNotFound(task.id, str(error), _retry_after_ms(error))
+        return PullFound(task.id, pull.url)
+
+    def _admitted(self, repository: Repository, issue: Issue) -> Task | None:
+        verdict = self._admit(repository, issue)
+        key = TaskId(repository.key, issue.number)
+        if isinstance(verdict, str):
+            if self._refused.get(key) != verdict:
+                self._refused[key] = verdict
+                self._events.tell("issue_not_admitted", task=str(key), text=verdict)
+            return None
+        self._refused.pop(key, None)
+        self._issues.pop(key, None)
+        self._issues[key] = issue
+        if len(self._issues) > ISSUES_KEPT_MAX:
+            self._issues.pop(next(iter(self._issues)))
+        return verdict
+
+
+def _swap_ended(task: TaskId, nonce: str, result: SwapResult) -> SwapEnded:
+    return SwapEnded(task, nonce, SwapEnd.WON if result.won else SwapEnd.LOST, result.standing)
+
+
+def _swap_error(task: TaskId, nonce: str, error: BzzzError) -> SwapEnded:
+    if isinstance(error, LedgerUncertain):
+        end = SwapEnd.UNCERTAIN
+    elif isinstance(error, LedgerRefused | ServiceDenied | ServiceMissing):
+        end = SwapEnd.REFUSED
+    else:
+        end = SwapEnd.UNAVAILABLE
+    return SwapEnded(task, nonce, end, None, str(error), _retry_after_ms(error))
+
+
+def _retry_after_ms(error: BzzzError) -> int | None:
+    if isinstance(error, ServiceLimited) and error.retry_after_s is not None:
+        return int(error.retry_after_s * 1000)
+    return None

@@ -1,0 +1,269 @@
+"""The node: a core and its shells on one asyncio loop.
+
+Every input is one call of ``step`` on this loop, so the core needs no lock. Effects are carried out in
+order: what must be durable is written before anything after it begins; everything that waits runs as a
+task of its own and ends in an event. If a shell breaks in a way that nobody foresaw, the node says so and
+goes on with the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+from bzzz.core.effect import (
+    ConfirmTask,
+    DeliverWork,
+    FindRepositories,
+    Finish,
+    Forget,
+    JoinTopic,
+    KeepRepositories,
+    LeaveTopic,
+    ListTasks,
+    Notice,
+    OpenPull,
+    ProbePeer,
+    Publish,
+    ReadClaim,
+    Remember,
+    Report,
+    SaveWork,
+    StartAttempt,
+    StopAttempt,
+    SwapClaim,
+)
+from bzzz.core.event import Event, RepositoryChanged, Started, StopAsked, Ticked
+from bzzz.core.node import NodeCore
+from bzzz.core.profile import Policy, Profile
+from bzzz.core.task import Repository
+from bzzz.errors import BzzzError, TransportError
+from bzzz.runtime.attempt_shell import AttemptShell
+from bzzz.runtime.event_log import EventLog
+from bzzz.runtime.failure import failure_event
+from bzzz.runtime.ledger_shell import LedgerShell
+from bzzz.runtime.mesh_shell import MeshShell
+from bzzz.runtime.outbox import Outbox
+from bzzz.runtime.shells import Shells
+
+HIVE_STREAM_RETRY_S = 1.0
+HIVE_STREAM_RETRY_S_MAX = 60.0
+STOP_S_MAX = 25.0
+LAST_WORDS_S_MAX = 2.0
+
+
+class Node:
+    """One running node.
+
+    Args:
+        profile: who this node is; ``incarnation`` comes from the journal.
+        policy: its rules.
+        shells: its adapters, not started yet.
+        events: where it tells what happens.
+    """
+
+    def __init__(self, profile: Profile, policy: Policy, shells: Shells, events: EventLog) -> None:
+        self.core = NodeCore(profile, policy)
+        self.events = events
+        self._shells = shells
+        self._clock = shells.clock
+        self.mesh = MeshShell(shells.transport, profile, clock=shells.clock, events=events, feed=self.feed)
+        self.attempts = AttemptShell(shells, events, profile.incarnation, self._find)
+        self._ledger = LedgerShell(
+            shells, events, label=policy.label, find=self._find, work_of=self.attempts.work_of
+        )
+        self.outbox = Outbox(shells, self._find, events)
+        self.counters: Counter[str] = Counter()
+        self.started_ms = shells.clock.now_ms()
+        self.finished = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._known = {repository.key: repository for repository in shells.journal.repositories()}
+        self._carry: Mapping[type, Callable[[Any], None]] = self._carriers()
+
+    # --- life -------------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop`` is set and everything is given back, or ``STOP_S_MAX`` later.
+
+        Raises:
+            TransportError: the mesh could not be started.
+        """
+        recovered = await self.attempts.recover(self._shells.journal.remembered())
+        await self._shells.transport.start()
+        transport = self._shells.transport
+        self.events.tell("started", peer=transport.peer_id, addresses=list(transport.addresses))
+        loops = [
+            asyncio.create_task(self._guarded("mesh out", self.mesh.run_outgoing())),
+            asyncio.create_task(self._guarded("mesh in", self._incoming())),
+            asyncio.create_task(self._guarded("attempts", self._attempt_events())),
+            asyncio.create_task(self._guarded("outbox", self.outbox.run())),
+        ]
+        if self._shells.hive is not None:
+            loops.append(asyncio.create_task(self._guarded("hive stream", self._hive_changes())))
+        try:
+            self.feed(Started(tuple(self._known.values()), recovered))
+            await stop.wait()
+            self.feed(StopAsked())
+            try:
+                async with asyncio.timeout(STOP_S_MAX):
+                    await self.finished.wait()
+            except TimeoutError:
+                self.events.tell("stop_overdue", level="warning", text="claims could not all be given back in time")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_S_MAX):
+                    await self.mesh.drain()
+                    await self.outbox.deliver_once()
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            for task in [*loops, *self._tasks]:
+                task.cancel()
+            await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
+            await self._close()
+
+    async def _close(self) -> None:
+        shells = self._shells
+        closers = [shells.runner.close(), shells.transport.stop(), shells.ledger.close(), shells.forge.close()]
+        if shells.hive is not None:
+            closers.append(shells.hive.close())
+        for result in await asyncio.gather(*closers, return_exceptions=True):
+            if isinstance(result, BaseException):
+                self.events.tell("close_failed", level="warning", text=str(result))
+        shells.journal.close()
+        self.events.tell("stopped")
+        self.events.close()
+
+    # --- the core ---------------------------------------------------------------------------------------
+
+    def feed(self, event: Event) -> None:
+        """Let the core take in one event, and carry out what it wants."""
+        effects = self.core.step(self._clock.now_ms(), event)
+        for effect in effects:
+            self._carry[type(effect)](effect)
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline_ms = self.core.next_deadline_ms()
+        if deadline_ms is not None:
+            wait_s = max(0.0, (deadline_ms - self._clock.now_ms()) / 1000)
+            self._timer = asyncio.get_running_loop().call_later(wait_s, self.feed, Ticked())
+
+    def _carriers(self) -> Mapping[type, Callable[[Any], None]]:
+        ledger, attempts = self._ledger, self.attempts
+        journal = self._shells.journal
+        return {
+            Publish: self.mesh.send,
+            JoinTopic: self.mesh.send,
+            LeaveTopic: self.mesh.send,
+            ProbePeer: lambda effect: self._begin(effect, self.mesh.probe(effect)),
+            FindRepositories: self._find_repositories,
+            KeepRepositories: self._keep_repositories,
+            ListTasks: lambda effect: self._begin(effect, ledger.list_tasks(effect)),
+            ConfirmTask: lambda effect: self._begin(effect, ledger.confirm(effect)),
+            Remember: lambda effect: journal.remember(effect.task, effect.record),
+            Forget: self._forget,
+            SwapClaim: lambda effect: self._begin(effect, ledger.swap(effect)),
+            DeliverWork: lambda effect: self._begin(effect, ledger.deliver(effect)),
+            ReadClaim: lambda effect: self._begin(effect, ledger.read_claim(effect)),
+            StartAttempt: self._start_attempt,
+            StopAttempt: lambda effect: self._begin(effect, self._quiet(attempts.stop(effect))),
+            SaveWork: lambda effect: self._begin(effect, ledger.save_work(effect)),
+            OpenPull: lambda effect: self._begin(effect, ledger.open_pull(effect)),
+            Report: self._report,
+            Notice: self._notice,
+            Finish: lambda _: self.finished.set(),
+        }
+
+    def _begin(self, effect: Effect, work: Coroutine[Any, Any, Event | None]) -> None:
+        task = asyncio.create_task(self._finish(effect, work))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _finish(self, effect: Effect, work: Coroutine[Any, Any, Event | None]) -> None:
+        try:
+            event = await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # a bug in an adapter must not end the node
+            self.counters["broken_effects"] += 1
+            detail = f"{type(effect).__name__}: {type(error).__name__}: {error}"
+            self.events.tell("broken", level="error", text=detail)
+            event = failure_event(effect, detail)
+        if event is not None:
+            self.feed(event)
+
+    async def _quiet(self, work: Coroutine[Any, Any, None]) -> None:
+        await work
+
+    async def _guarded(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # the others go on
+            self.counters["broken_loops"] += 1
+            self.events.tell("broken", level="error", text=f"{name}: {type(error).__name__}: {error}")
+
+    # --- carrying out -----------------------------------------------------------------------------------
+
+    def _find(self, key: str) -> Repository | None:
+        # Work that is held in a repository goes on when Hive withdraws it.
+        return self.core.context.repositories.get(key) or self._known.get(key)
+
+    def _find_repositories(self, effect: FindRepositories) -> None:
+        if self._shells.hive is not None:
+            self._begin(effect, self._ledger.find_repositories(self._shells.hive))
+
+    def _keep_repositories(self, effect: KeepRepositories) -> None:
+        self._shells.journal.keep_repositories(effect.repositories)
+        self._known.update({repository.key: repository for repository in effect.repositories})
+
+    def _forget(self, effect: Forget) -> None:
+        self._shells.journal.forget(effect.task)
+        self._begin(effect, self._quiet(self.attempts.forget(effect.task, effect.epoch)))
+
+    def _start_attempt(self, effect: StartAttempt) -> None:
+        self._begin(effect, self.attempts.start(effect, self._ledger))
+
+    def _report(self, effect: Report) -> None:
+        self._shells.journal.enqueue(effect.task, effect.epoch, effect.kind, effect.data)
+        self.events.tell("report", task=str(effect.task), epoch=effect.epoch, report=effect.kind, **effect.data)
+        self.outbox.wake()
+
+    def _notice(self, effect: Notice) -> None:
+        task = {} if effect.task is None else {"task": str(effect.task)}
+        self.events.tell("notice", level=effect.level, text=effect.text, **task)
+
+    # --- what comes by itself ---------------------------------------------------------------------------
+
+    async def _incoming(self) -> None:
+        with contextlib.suppress(TransportError):
+            await self.mesh.run_incoming()
+
+    async def _attempt_events(self) -> None:
+        while True:
+            event = self.attempts.translate(await self._shells.runner.receive())
+            if event is not None:
+                self.feed(event)
+
+    async def _hive_changes(self) -> None:
+        hive = self._shells.hive
+        wait_s = HIVE_STREAM_RETRY_S
+        while hive is not None:
+            try:
+                repository = await hive.changes()
+            except BzzzError:
+                # Polling goes on; that Hive is away is told by the reading of repositories.
+                self.counters["hive_stream_failures"] += 1
+                await asyncio.sleep(wait_s)
+                wait_s = min(HIVE_STREAM_RETRY_S_MAX, wait_s * 2)
+            else:
+                wait_s = HIVE_STREAM_RETRY_S
+                self.feed(RepositoryChanged(repository))

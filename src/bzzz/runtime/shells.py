@@ -1,0 +1,39 @@
+"""The adapters that one node is given, by port."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from bzzz.core.task import Issue, Repository, Task
+from bzzz.ports import AgentRunner, Clock, Forge, Hive, Journal, Ledger, Transport
+
+
+@dataclass(frozen=True, slots=True)
+class AgentChoice:
+    """Which agent this node runs: its name, its configuration as plain data, and the bounds of an attempt."""
+
+    name: str
+    configuration: Mapping[str, Any] = field(default_factory=dict)
+    wall_s_max: float = 3600.0
+    idle_s_max: float = 600.0
+    output_bytes_max: int = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Shells:
+    """What carries out a core's effects. ``hive`` may be absent.
+
+    ``admit`` decides whether an issue is a task: a task, or why not.
+    """
+
+    transport: Transport
+    ledger: Ledger
+    forge: Forge
+    hive: Hive | None
+    runner: AgentRunner
+    journal: Journal
+    clock: Clock
+    agent: AgentChoice
+    admit: Callable[[Repository, Issue], Task | str]
