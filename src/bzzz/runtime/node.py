@@ -17,6 +17,7 @@ from typing import Any
 from bzzz.core.effect import (
     ConfirmTask,
     DeliverWork,
+    Effect,
     FindRepositories,
     Finish,
     Forget,

@@ -33,6 +33,7 @@ class Outbox:
         self._journal = shells.journal
         self._forge = shells.forge
         self._hive = shells.hive
+        self._escalate = shells.escalate
         self._find = find
         self._events = events
         self._wake = asyncio.Event()
@@ -97,6 +98,8 @@ class Outbox:
             await self._forge.remove_label(repository, number, "in-progress")
         if item.kind == "escalated":
             await self._forge.add_labels(repository, number, ["needs-human"])
+            if self._escalate is not None:
+                await self._escalate({"task": str(item.task), "epoch": item.epoch, **dict(item.data)})
         body = _comment(item)
         if body:
             await self._forge.comment(repository, number, body, key=item.key)

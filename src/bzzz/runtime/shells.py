@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +25,8 @@ class AgentChoice:
 class Shells:
     """What carries out a core's effects. ``hive`` may be absent.
 
-    ``admit`` decides whether an issue is a task: a task, or why not.
+    ``admit`` decides whether an issue is a task: a task, or why not. ``escalate`` tells the operator's
+    webhook, where one is set.
     """
 
     transport: Transport
@@ -37,3 +38,4 @@ class Shells:
     clock: Clock
     agent: AgentChoice
     admit: Callable[[Repository, Issue], Task | str]
+    escalate: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None

@@ -1,0 +1,1 @@
+"""What a running node shows on loopback: its state and its events, over HTTP."""
