@@ -168,10 +168,10 @@ SETTINGS: tuple[Setting, ...] = (
         "forge.token_file",
         "",
         _path,
-        "file with the token for every forge without its own",
+        "file with the token for github.com",
         "BZZZ_GITHUB_TOKEN_FILE",
     ),
-    Setting("forge.token_files", {}, _paths, "files with tokens, by the forge's host name (and port)"),
+    Setting("forge.token_files", {}, _paths, "files with tokens for other forges, by host name or host:port"),
     Setting(
         "forge.associations",
         ("OWNER", "MEMBER", "COLLABORATOR"),

@@ -1,0 +1,147 @@
+"""The composition root: the one module that knows every adapter and wires them to a node's ports."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bzzz import __version__
+from bzzz.agents.runner import ProcessAgentRunner
+from bzzz.agents.setting import AgentSettings
+from bzzz.cli.token import Tokens
+from bzzz.config import Config
+from bzzz.core.capability import keywords, priority, task_type
+from bzzz.core.profile import Policy, Profile
+from bzzz.core.task import Issue, Repository, Task, TaskId
+from bzzz.forge.admission import AdmissionPolicy, admit
+from bzzz.forge.client import GitHubForge
+from bzzz.hive.client import HttpHive
+from bzzz.journal.store import SqliteJournal
+from bzzz.ledger.git_ref import GitRefLedger
+from bzzz.mesh.libp2p_transport import Libp2pTransport
+from bzzz.mesh.settings import MeshSettings
+from bzzz.runtime.clock import SystemClock
+from bzzz.runtime.event_log import EventLog, LoggedEvent
+from bzzz.runtime.node import Node
+from bzzz.runtime.shells import AgentChoice, Shells
+from bzzz.web.escalation_hook import EscalationHook
+
+TITLE_CHARS_MAX = 300
+LABELS_MAX = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A node that is ready to run, with the parts that others show."""
+
+    node: Node
+    transport: Libp2pTransport
+    journal: SqliteJournal
+
+
+def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Composed:
+    """Make a node from its settings.
+
+    Raises:
+        UsageError: a file cannot be used, or another node runs on the same folder.
+        TransportError: the identity or an address is wrong.
+    """
+    clock = SystemClock()
+    data_dir = config.data_dir
+    tokens = Tokens(config)
+    journal = SqliteJournal(data_dir / "journal.db")
+    transport = Libp2pTransport(
+        MeshSettings(
+            identity_file=data_dir / "identity.key",
+            listen=config["mesh.listen"],
+            static_peers=config["mesh.peers"],
+            mesh_name=config["mesh.name"],
+            mdns=config["mesh.mdns"],
+        )
+    )
+    profile = Profile(
+        peer=transport.peer_id,
+        agent=config.name,
+        incarnation=journal.next_incarnation(),
+        seed=secrets.token_hex(16),
+        capabilities=config["node.capabilities"],
+        specialization=config["node.specialization"],
+        models=config["node.models"],
+        max_tasks=config["node.max_tasks"],
+        version=__version__,
+    )
+    policy = Policy(
+        label=config["tasks.label"],
+        claim_ttl_s=config["tasks.claim_ttl_s"],
+        renew_interval_ms=config["tasks.claim_ttl_s"] * 1000 // 3,
+        strikes_max=config["tasks.strikes_max"],
+        watch_interval_min_ms=config["tasks.watch_interval_s"] * 1000,
+    )
+    events = EventLog(clock.wall_s, echo)
+    hive = HttpHive(config["hive.url"], config.hive_key or None, clock) if config["hive.url"] else None
+    escalation_url = config["hooks.escalation_url"]
+    shells = Shells(
+        transport=transport,
+        ledger=GitRefLedger(tokens.for_git),
+        forge=GitHubForge(tokens.for_api),
+        hive=hive,
+        runner=ProcessAgentRunner(_agent_settings(config, data_dir, transport.peer_id), tokens.for_git),
+        journal=journal,
+        clock=clock,
+        agent=_agent_choice(config),
+        admit=_admission(config),
+        escalate=EscalationHook(escalation_url) if escalation_url else None,
+    )
+    return Composed(Node(profile, policy, shells, events), transport, journal)
+
+
+def _agent_settings(config: Config, data_dir: Path, peer: str) -> AgentSettings:
+    return AgentSettings(
+        folder=data_dir,
+        node=peer,
+        sandbox=config["agent.sandbox"],
+        check_required=config["agent.check_required"],
+        trusted_associations=config["forge.associations"],
+    )
+
+
+def _agent_choice(config: Config) -> AgentChoice:
+    configuration: dict[str, Any] = {"kind": config["agent.kind"]}
+    if config["agent.kind"] == "command":
+        configuration |= {
+            "command": list(config["agent.command"]),
+            "prompt": config["agent.prompt"],
+            "env": dict(config["agent.environment"]),
+            "env_files": dict(config["agent.environment_files"]),
+        }
+    return AgentChoice(
+        name=config.name,
+        configuration=configuration,
+        wall_s_max=config["agent.wall_s_max"],
+        idle_s_max=config["agent.idle_s_max"],
+    )
+
+
+def _admission(config: Config) -> Callable[[Repository, Issue], Task | str]:
+    policy = AdmissionPolicy(label=config["tasks.label"], associations=frozenset(config["forge.associations"]))
+
+    def decide(repository: Repository, issue: Issue) -> Task | str:
+        verdict = admit(issue, policy)
+        if verdict.refused:
+            return verdict.refused
+        labels = tuple(label[:100] for label in issue.labels[:LABELS_MAX])
+        return Task(
+            id=TaskId(repository.key, issue.number),
+            title=verdict.title[:TITLE_CHARS_MAX],
+            task_type=task_type(labels, issue.title, issue.body),
+            priority=priority(labels),
+            labels=labels,
+            keywords=keywords(issue.title, issue.body),
+            url=issue.url,
+            updated_at=issue.updated_at,
+        )
+
+    return decide

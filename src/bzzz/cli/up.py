@@ -1,0 +1,167 @@
+"""``bzzz up``: run a node until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from bzzz.cli.local import leave_address, remove_address
+from bzzz.config import HIVE_KEY_VARIABLE, Config, load
+from bzzz.errors import UsageError
+
+if TYPE_CHECKING:
+    from bzzz.cli.compose import Composed
+    from bzzz.runtime.event_log import LoggedEvent
+
+app = typer.Typer(add_completion=False)
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+API_STOP_S_MAX = 3
+
+
+@app.command()
+def up(
+    file: Path | None = typer.Option(None, "--config", "-c", help="Settings, TOML or YAML.", envvar="BZZZ_CONFIG"),
+    name: str | None = typer.Option(None, help="The name people know this node by."),
+    data_dir: str | None = typer.Option(None, "--data-dir", help="Identity, journal, mirrors, attempts."),
+    hive: str | None = typer.Option(None, help="Where Hive is."),
+    listen: str | None = typer.Option(None, help="Where to listen for peers, comma between."),
+    peers: str | None = typer.Option(None, help="Peers to keep connected, comma between."),
+    mdns: bool | None = typer.Option(None, help="Find peers by multicast DNS."),
+    sandbox: str | None = typer.Option(None, help="auto, bubblewrap or none."),
+    log_json: bool = typer.Option(False, "--log-json", help="Print events as JSON lines."),
+) -> None:
+    """Run a node on this machine: find peers, claim tasks, do them, open pull requests.
+
+    Settings come from the file, then the environment, then these flags; 'bzzz config' shows them all.
+    One Ctrl-C gives back what it holds and saves unfinished work; a second one ends at once.
+
+    Example:  bzzz up -c bzzz.toml --name walnut
+    """
+    flags = {
+        "node.name": name,
+        "node.data_dir": data_dir,
+        "hive.url": hive,
+        "mesh.listen": listen,
+        "mesh.peers": peers,
+        "mesh.mdns": mdns,
+        "agent.sandbox": sandbox,
+    }
+    config = load(file, os.environ, flags)
+    # What a child process must not inherit.
+    os.environ.pop(HIVE_KEY_VARIABLE, None)
+    from bzzz.cli.compose import compose_node
+
+    echo = _printer(config["node.log_level"], log_json)
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+    asyncio.run(_run(compose_node(config, echo), config))
+
+
+async def _run(composed: Composed, config: Config) -> None:
+    stop = asyncio.Event()
+    with _signals(stop):
+        async with _local_api(composed, config):
+            await composed.node.run(stop)
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, asked)
+    try:
+        yield
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+@contextlib.asynccontextmanager
+async def _local_api(composed: Composed, config: Config) -> AsyncIterator[None]:
+    import uvicorn
+
+    from bzzz.web.local_api import create_local_api
+
+    class Server(uvicorn.Server):
+        """uvicorn without its own signal handlers: the node's come first."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    host, port = config["api.host"], config["api.port"]
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise UsageError(f"the local API cannot listen on {host}:{port}: {error.strerror}; set api.port") from None
+    url = f"http://{'[::1]' if family == socket.AF_INET6 else '127.0.0.1'}:{listener.getsockname()[1]}"
+    app = create_local_api(composed.node, composed.transport, composed.journal)
+    server = Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=API_STOP_S_MAX
+        )
+    )
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    leave_address(config.data_dir, url)
+    composed.node.events.tell("api", url=url)
+    try:
+        yield
+    finally:
+        remove_address(config.data_dir)
+        server.should_exit = True
+        await asyncio.gather(serving, return_exceptions=True)
+        listener.close()
+
+
+def _printer(level: str, as_json: bool) -> Callable[[LoggedEvent], None]:
+    least = LEVELS[level]
+
+    def echo(event: LoggedEvent) -> None:
+        if LEVELS.get(event["level"], 20) < least:
+            return
+        if as_json:
+            line = json.dumps(event, ensure_ascii=False)
+        else:
+            line = f"{time.strftime('%H:%M:%S', time.localtime(event['at']))} {event['level']:<7} {_line(event)}"
+        with contextlib.suppress(BrokenPipeError):
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
+
+    return echo
+
+
+def _line(event: LoggedEvent) -> str:
+    shown: list[str] = [str(event["kind"]).replace("_", " ")]
+    shown += [f"{event[key]}" for key in ("task", "phase", "outcome") if event.get(key)]
+    rest: dict[str, Any] = {
+        key: value
+        for key, value in event.items()
+        if key not in ("id", "at", "level", "kind", "task", "phase", "outcome", "text")
+        and value not in ("", [], {})
+    }
+    shown += [f"{key}={value}" for key, value in rest.items()]
+    if event.get("text"):
+        shown.append(f"- {event['text']}")
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in " ".join(shown))[:1000]
