@@ -48,7 +48,10 @@ MISLEADING = (
 
 ADVICE = (
     ("No space left on device", "the disk is full; free about 500 MB"),
-    ("DO NOT MATCH THE HASHES", "a package differs from what the lock names: do not use it, and tell the maintainers"),
+    (
+        "DO NOT MATCH THE HASHES",
+        "a package differs from what the lock names: do not use it, and tell the maintainers",
+    ),
     ("Permission denied", "this folder cannot be written; make it yours, or clone elsewhere"),
     ("Failed to establish a new connection", "no package index answers; check the network and `pip config list`"),
     ("NewConnectionError", "no package index answers; check the network and `pip config list`"),
