@@ -57,7 +57,10 @@ ADVICE = (
     ("NewConnectionError", "no package index answers; check the network and `pip config list`"),
     ("ConnectTimeout", "no package index answers; check the network and `pip config list`"),
     ("SSLError", "the package index's certificate is not trusted; check `pip config list` and PIP_CERT"),
-    ("No matching distribution", "the package index has no such file; check the network and `pip config list`"),
+    (
+        "No matching distribution",
+        "no package index answers, or it lacks a package; check the network and `pip config list`",
+    ),
     ("command 'gcc' failed", "no ready-made package fits this machine; install a C compiler"),
     ("command 'cc' failed", "no ready-made package fits this machine; install a C compiler"),
 )

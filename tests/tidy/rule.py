@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 FUNCTION_LINES_MAX = 100  # 70 is the point to look for a better cut; this one is hard
 MODULE_LINES_MAX = 500  # and 350
+TEST_MODULE_LINES_MAX = 800  # one suite of one port is one module
 SLEEP_S_MIN = 0.1  # a test that waits as long as this waits on the clock, not on a signal
 
 DEMO_CONTENT = "src/bzzz/demo/content/"  # repositories of their own, with rules of their own
@@ -61,9 +66,9 @@ def size(path: str, text: str) -> Iterator[str]:
     """Functions and modules stay small enough to be read in one go."""
     if not _is_code(path):
         return
-    lines = text.count("\n")
-    if lines > MODULE_LINES_MAX:
-        yield f"has {lines} lines; {MODULE_LINES_MAX} is the limit"
+    lines, lines_max = text.count("\n"), TEST_MODULE_LINES_MAX if path.startswith("tests/") else MODULE_LINES_MAX
+    if lines > lines_max:
+        yield f"has {lines} lines; {lines_max} is the limit"
     for node in ast.walk(_tree(path, text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             length = (node.end_lineno or node.lineno) - node.lineno + 1
@@ -172,24 +177,51 @@ def _has_behaviour(tree: ast.Module) -> bool:
 
 
 def untested(files: Mapping[str, str]) -> list[str]:
-    """Modules of the product that have functions and that no test imports or is a twin of.
+    """Modules of the product with behaviour that no test speaks for.
 
-    A twin of ``src/bzzz/a/b.py`` is any ``tests/**/test_b.py`` in a folder named ``a``. A module that is only
-    reached through another one is better tested by itself, so that a failure says where it is.
+    A test speaks for a module that it imports, that it names in its text (``bzzz.a.b``), or whose twin it is:
+    ``tests/**/a/test_b.py`` for ``src/bzzz/a/b.py``. What such a module imports is then tested through it; what
+    lies deeper needs a test that says so, for else nobody can tell where its failures would show.
     """
-    named: set[str] = set()
+    spoken: set[str] = set()
     for path, text in files.items():
         if path.startswith("tests/") and path.endswith(".py"):
-            named.update(_imported(_tree(path, text)))
-    missing = []
-    for path, text in sorted(files.items()):
-        if not path.startswith("src/bzzz/") or not _is_code(path) or not _has_behaviour(_tree(path, text)):
-            continue
-        parts = path.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").split("/")
-        twin = f"/{parts[-2]}/test_{parts[-1]}.py" if len(parts) > 2 else f"/test_{parts[-1]}.py"
-        if ".".join(parts) not in named and not any(test.endswith(twin) for test in files):
-            missing.append(f"{path}: no test imports {'.'.join(parts)}, and there is no tests/...{twin}")
-    return missing
+            spoken.update(_imported(_tree(path, text)), re.findall(r"\bbzzz(?:\.\w+)+", text))
+    modules = {
+        path.removeprefix("src/").removesuffix(".py").removesuffix("/__init__").replace("/", "."): path
+        for path in files
+        if path.startswith("src/bzzz/") and _is_code(path)
+    }
+    direct = {name for name in modules if name in spoken or _has_twin(name, files)}
+    through: set[str] = set()
+    for name in direct:
+        through.update(_imported(_tree(modules[name], files[modules[name]])))
+    return [
+        f"{path}: no test imports or names {name}, or a module that imports it"
+        for name, path in sorted(modules.items())
+        if name not in direct | through
+        and "/migrations/" not in path  # run by their number, never imported
+        and _has_behaviour(_tree(path, files[path]))
+    ]
+
+
+def _has_twin(name: str, files: Mapping[str, str]) -> bool:
+    *packages, module = name.split(".")
+    folder = f"/{packages[-1]}" if len(packages) > 1 else ""
+    return any(path.endswith(f"{folder}/test_{module}.py") for path in files if path.startswith("tests/"))
+
+
+def unlocked(project: str, lock: str) -> list[str]:
+    """What ``pyproject.toml`` asks for and the lock does not hold in a version that fits."""
+    table = tomllib.loads(project)
+    wanted = [*table["project"]["dependencies"], *table.get("dependency-groups", {}).get("dev", ())]
+    held = {canonicalize_name(name): version for name, version in re.findall(r"(?m)^([\w.-]+)==([^\s;]+)", lock)}
+    found = []
+    for requirement in map(Requirement, wanted):
+        version = held.get(canonicalize_name(requirement.name))
+        if version is None or not requirement.specifier.contains(version, prereleases=True):
+            found.append(f"{requirement} is locked at {version}; run: make lock")
+    return found
 
 
 def namesakes(paths: Collection[str]) -> list[str]:

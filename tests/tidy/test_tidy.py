@@ -41,8 +41,12 @@ def test_the_tree_keeps_the_rule(one: Rule, tree: Mapping[str, str]) -> None:
     assert found == [], one.__doc__
 
 
-def test_every_module_has_a_test_of_its_own(tree: Mapping[str, str]) -> None:
+def test_every_module_has_a_test_that_speaks_for_it(tree: Mapping[str, str]) -> None:
     assert rule.untested(tree) == []
+
+
+def test_the_lock_holds_what_the_project_asks_for(tree: Mapping[str, str]) -> None:
+    assert rule.unlocked(tree["pyproject.toml"], tree["requirements/lock.txt"]) == []
 
 
 def test_no_two_test_modules_share_a_name(tree: Mapping[str, str]) -> None:
@@ -61,6 +65,7 @@ BAD = [
     (rule.size, "src/bzzz/a.py", LONG_FUNCTION),
     (rule.size, "tests/unit/test_a.py", f"async {LONG_FUNCTION}"),
     (rule.size, "src/bzzz/a.py", "\n" * (rule.MODULE_LINES_MAX + 1)),
+    (rule.size, "tests/unit/test_a.py", "\n" * (rule.TEST_MODULE_LINES_MAX + 1)),
     (rule.finished, "src/bzzz/a.py", "# TODO later\n"),
     (rule.finished, "docs/a.md", "FIXME\n"),
     (rule.finished, "tests/unit/test_a.py", "@pytest.mark.xfail\ndef test_a(): ...\n"),
@@ -113,17 +118,53 @@ def test_every_rule_is_shown_to_fail_and_to_pass() -> None:
     assert {good[0] for good in GOOD} == set(RULES)
 
 
-def test_a_module_that_no_test_names_is_found() -> None:
+BEHAVIOUR = "def act() -> int:\n    return 1\n"
+
+
+def test_a_module_that_no_test_speaks_for_is_found() -> None:
     files = {
-        "src/bzzz/mesh/dial.py": "def dial() -> int:\n    return 1\n",
-        "src/bzzz/mesh/name.py": "NAME = 1\n",
-        "src/bzzz/mesh/ping.py": "def ping() -> int:\n    return 1\n",
-        "src/bzzz/mesh/probe.py": "def probe() -> int:\n    return 1\n",
-        "src/bzzz/mesh/port.py": "def port() -> int: ...\n",
-        "tests/unit/mesh/test_ping.py": "",
-        "tests/unit/test_other.py": "from bzzz.mesh import probe\n",
+        "src/bzzz/mesh/dial.py": BEHAVIOUR,
+        "src/bzzz/mesh/deep.py": BEHAVIOUR,
+        "tests/unit/mesh/test_dialling.py": '"""Dialling and how deep it goes."""',
     }
-    assert [line.split(":")[0] for line in rule.untested(files)] == ["src/bzzz/mesh/dial.py"]
+    assert [line.split(":")[0] for line in rule.untested(files)] == [
+        "src/bzzz/mesh/deep.py",
+        "src/bzzz/mesh/dial.py",
+    ]
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        {"tests/unit/mesh/test_dial.py": ""},
+        {"tests/unit/test_other.py": "import bzzz.mesh.dial"},
+        {"tests/unit/test_other.py": "from bzzz.mesh import dial"},
+        {"tests/unit/test_other.py": "from bzzz.mesh.dial import act"},
+        {"tests/unit/test_other.py": '"""Covers ``bzzz.mesh.dial`` through its command."""'},
+    ],
+)
+def test_a_test_speaks_for_what_it_imports_or_names_and_for_what_that_imports(test: dict[str, str]) -> None:
+    files = {
+        "src/bzzz/mesh/dial.py": f"from bzzz.mesh import one\n{BEHAVIOUR}",
+        "src/bzzz/mesh/one.py": f"from bzzz.mesh.two import act\n{BEHAVIOUR}",
+        "src/bzzz/mesh/two.py": BEHAVIOUR,
+        "src/bzzz/mesh/name.py": "NAME = 1\n",
+        "src/bzzz/mesh/port.py": "def port() -> int: ...\n",
+        **test,
+    }
+    assert [line.split(":")[0] for line in rule.untested(files)] == ["src/bzzz/mesh/two.py"]
+
+
+PROJECT = '[project]\ndependencies = ["A_b>=2"]\n[dependency-groups]\ndev = ["c"]\n'
+
+
+def test_a_lock_that_holds_what_the_project_asks_for_is_right() -> None:
+    assert rule.unlocked(PROJECT, "a-b==2.1 ; x == 'y'\nc==0.1\n") == []
+
+
+@pytest.mark.parametrize("lock", ["a-b==2.1\n", "a-b==1.9\nc==1\n", ""])
+def test_a_lock_that_lags_behind_the_project_is_found(lock: str) -> None:
+    assert rule.unlocked(PROJECT, lock)
 
 
 def test_two_test_modules_of_one_name_are_found() -> None:
