@@ -9,6 +9,11 @@ bin=.venv/bin
 [ -x "$bin/python" ] || { echo "check: there is no environment yet; run: make setup" >&2; exit 1; }
 failed=()
 
+# Tests get a folder of their own, removed here: pytest's shared one is cleared by every run on this machine, and
+# its way of clearing fails on folders as deep as some tests make them.
+scratch=$(mktemp -d "${TMPDIR:-/tmp}/bzzz-check.XXXXXX") || exit 1
+trap 'rm -rf "$scratch"' EXIT
+
 section() {
     local name=$1 started=$EPOCHREALTIME output status
     shift
@@ -40,10 +45,10 @@ section imports "$bin/lint-imports" --no-logo
 
 # Tests that measure time or use up the machine run alone, and first; the rest shares the cores.
 # pytest's 5 means that it found no test, which is right for a selection that matches none of them.
-"$bin/python" -m pytest -q -m serial "$@"
+"$bin/python" -m pytest -q -m serial --basetemp "$scratch/serial" "$@"
 status=$?
 [ $status -eq 0 ] || [ $status -eq 5 ] || failed+=("serial tests")
-"$bin/python" -m pytest -q -m "not serial" -n 2 --dist worksteal "$@"
+"$bin/python" -m pytest -q -m "not serial" -n 2 --dist worksteal --basetemp "$scratch/shared" "$@"
 status=$?
 [ $status -eq 0 ] || { [ $status -eq 5 ] && [ $# -gt 0 ]; } || failed+=("tests")
 ended

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
-
 from tests.tidy import rule
 from tests.tidy.rule import RULES, Rule
 

@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from scripts import environment
 
 ROOT = Path(__file__).resolve().parents[3]
