@@ -1,0 +1,32 @@
+# Bzzz: everything a developer or a new user runs. `make` alone lists it.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench format lint lock clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## put the environment in .venv (PYTHON=... names the Python; nothing is done where it fits)
+	@scripts/setup.sh
+
+demo: setup ## three nodes, a Hive with its forge, nine real issues (ARGS=... are handed on: ARGS=--keep)
+	@.venv/bin/bzzz demo $(ARGS)
+
+test: setup ## every check: format, lint, types, import contracts, then all tests
+	@scripts/check.sh
+
+lint: setup ## the checks that run no test
+	@scripts/check.sh static
+
+format: setup ## rewrite all code in the house's form
+	@.venv/bin/ruff format --quiet .
+	@.venv/bin/ruff check --quiet --fix .
+
+bench: setup ## run the benchmarks into bench/results.json (NAMES="ledger mesh" runs some)
+	@.venv/bin/python -m benchmarks $(NAMES)
+
+lock: ## write requirements/lock.txt anew (UPGRADE=1 takes newer versions)
+	@scripts/lock.sh
+
+clean: ## remove .venv and what the tools cached
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .demo

@@ -1,0 +1,1 @@
+"""The demo: what it works on is in ``content``."""

@@ -1,0 +1,1 @@
+"""Unit tests of slugline; `python3 -m unittest` runs them."""

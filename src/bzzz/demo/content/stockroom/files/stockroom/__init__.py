@@ -1,0 +1,3 @@
+"""A small inventory: what is there, and how many."""
+
+__version__ = "0.3.0"

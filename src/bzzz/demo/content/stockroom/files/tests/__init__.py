@@ -1,0 +1,1 @@
+"""Unit tests of stockroom; `python3 -m unittest` runs them."""
