@@ -157,12 +157,7 @@ class Engine:
                 nursery.start_soon(self._keep_house)
                 await trio.lowlevel.checkpoint()
                 ready()
-                try:
-                    await trio.sleep_forever()
-                finally:
-                    with trio.move_on_after(self._settings.stop_timeout_s / 2) as scope:
-                        scope.shield = True
-                        await self._close_all()
+                await trio.sleep_forever()
         finally:
             self._pubsub.seen_messages.stop()
 
@@ -195,6 +190,17 @@ class Engine:
     def peers(self) -> dict[str, tuple[str, ...]]:
         """Connected peers and what is known of where they listen. A copy; safe from any thread."""
         return dict(self._introduced)
+
+    async def farewell(self) -> None:
+        """Close all connections orderly, before the end; so that peers notice at once."""
+        async with trio.open_nursery() as nursery:
+            for links in list(self._links.values()):
+                for link in list(links):
+                    nursery.start_soon(link.close)
+
+    def abandon(self) -> None:
+        """Close every socket that is left; called when the trio program has ended, in any thread."""
+        self._swarm.close_sockets()
 
     # --- listening -----------------------------------------------------------------------------------------
 
@@ -255,6 +261,7 @@ class Engine:
             return
         links.remove(link)
         if links:
+            self._pubsub.mend(link.muxed_conn.peer_id)
             return
         del self._links[peer]
         self._told.pop(peer, None)
@@ -295,9 +302,9 @@ class Engine:
         """11: two peers that dial each other at once get two connections; the smaller id ends all but one."""
         if str(self._id) > peer:
             return
-        links = self._links.get(peer, [])
+        links = [link for link in self._links.get(peer, []) if not link.is_closed]
         own = [link for link in links if link.direction.value == "outbound"] or links
-        for link in [link for link in links if link is not own[0]]:
+        for link in [link for link in links if link is not own[-1]]:
             self._counts["pruned"] += 1
             await link.close()
 
@@ -312,12 +319,6 @@ class Engine:
                     link.mesh_was_closed = True
                 if peer in self._links:
                     self._pubsub.mend(links[0].muxed_conn.peer_id)
-
-    async def _close_all(self) -> None:
-        async with trio.open_nursery() as nursery:
-            for links in list(self._links.values()):
-                for link in list(links):
-                    nursery.start_soon(link.close)
 
 
 class _Links(INotifee):  # type: ignore[misc]

@@ -8,8 +8,10 @@ module, the name is set there, once, by ``apply_patches``, which refuses any oth
 from __future__ import annotations
 
 import logging
+import os
 import struct
 import time
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
@@ -71,6 +73,8 @@ def apply_patches() -> None:
     TrioTCPStream.get_remote_address = _remote_address
     # It logs through the root logger, and that installs a handler for the whole program.
     swarm_connection.logging = logging.getLogger("libp2p.network.connection")
+    # Every refused dial is an error to it, and is printed where nobody asked to see its log.
+    logging.getLogger("libp2p").addHandler(logging.NullHandler())
 
 
 _record_to_send_as_made = pubsub.env_to_send_in_RPC
@@ -143,12 +147,31 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
 
     def __init__(self, *args: Any, counts: Counter[str], **options: Any) -> None:
         self._counts = counts
+        self._streams: weakref.WeakSet[Any] = weakref.WeakSet()
         super().__init__(*args, **options)
         self.auto_connector = IdleConnector(self)
+
+    def close_sockets(self) -> None:
+        """Close what is still open after the trio program has ended.
+
+        Where that was cancelled or died, the library leaves its sockets open: peers would wait for an answer
+        to their next ping, and the port would stay taken.
+        """
+        listening = [listener.socket for group in self.listeners.values() for listener in group.listeners]
+        for sock in [*listening, *(stream.stream.socket for stream in self._streams)]:
+            # The sockets' own close needs the trio program that is no more.
+            if (descriptor := sock.detach()) >= 0:
+                os.close(descriptor)
+
+    async def upgrade_outbound_raw_conn(self, raw_conn: Any, peer_id: Any, pre_scope: Any = None) -> Any:
+        """Make a dialled connection a peer's."""
+        self._streams.add(raw_conn.stream)
+        return await super().upgrade_outbound_raw_conn(raw_conn, peer_id, pre_scope)
 
     async def _do_handle_inbound_connection(self, read_write_closer: Any, maddr: Any, _failure_event: Any) -> None:
         # The library keeps an inbound connection's slot until the node ends, so that after some hundred
         # connections nobody can connect any more. Here the slot lives as long as the connection.
+        self._streams.add(read_write_closer)
         stream = _Heard(read_write_closer)
         try:
             muxed = await self.upgrade_inbound_raw_conn(RawConnection(stream, False), maddr)
@@ -412,9 +435,16 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         self._peer_subscription_count[peer_id] = len(kept)
 
     def mend(self, peer_id: Any) -> None:
-        """Open the stream to a connected peer again if there is none: one failed negotiation lost it for good."""
-        if peer_id not in self.peers:
+        """Open the stream to a connected peer again, if there is none or it went with another connection.
+
+        The library loses it for good by one failed negotiation; and where a restarted peer is back before its
+        old connection is seen to end, it goes on with the old stream, and tells the peer no subscription.
+        """
+        stream = self.peers.get(peer_id)
+        if stream is None:
             self._schedule_peer_stream_retry(peer_id)
+        elif stream.muxed_conn.is_closed:
+            self._handle_dead_peer(peer_id)
 
 
 class FrameReader:

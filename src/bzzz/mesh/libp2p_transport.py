@@ -8,6 +8,7 @@ network is checked, counted and bounded there; here is only what the port promis
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import Counter
@@ -196,7 +197,12 @@ class Libp2pTransport:
 
         thread = TrioThread(main, self._died)
         self._thread = thread
-        await thread.start(self._settings.start_timeout_s)
+        try:
+            await thread.start(self._settings.start_timeout_s)
+        except TransportError:
+            if box:
+                box[0].abandon()
+            raise
         engine = box[0]
         self._addresses = engine.addresses
         for topic in sorted(self._topics):
@@ -206,8 +212,15 @@ class Libp2pTransport:
         self._engine = engine
 
     async def _end_thread(self, thread: TrioThread) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            with contextlib.suppress(TimeoutError, TransportError):
+                async with asyncio.timeout(self._settings.stop_timeout_s / 2):
+                    await thread.call(engine.farewell)
         if not await thread.stop(self._settings.stop_timeout_s):
             _log.warning("the mesh engine did not end within %g s; left behind", self._settings.stop_timeout_s)
+        elif engine is not None:
+            engine.abandon()
 
     def _died(self, error: BaseException | None) -> None:
         reason = describe(error)
@@ -215,6 +228,7 @@ class Libp2pTransport:
         engine, self._engine = self._engine, None
         self._counts["engine_deaths"] += 1
         if engine is not None and self._inbox is not None:
+            engine.abandon()
             for peer in engine.peers():
                 self._inbox.put(PeerDisconnected(peer, "the mesh engine here died"))
         if self._revival is None or self._revival.done():
