@@ -22,11 +22,16 @@ ENVIRONMENT = {
 
 def git(git_dir: Path, *arguments: str, stdin: bytes = b"") -> str:
     """Run git on a repository; returns what it wrote, or fails the test with what it complained of."""
-    finished = subprocess.run(
-        ["git", f"--git-dir={git_dir}", *arguments], input=stdin, capture_output=True, env=ENVIRONMENT, check=False
-    )
+    finished = try_git(git_dir, *arguments, stdin=stdin)
     assert finished.returncode == 0, f"git {' '.join(arguments)}: {finished.stderr.decode()}"
     return finished.stdout.decode()
+
+
+def try_git(git_dir: Path, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    """Run git on a repository, whatever comes of it."""
+    return subprocess.run(
+        ["git", f"--git-dir={git_dir}", *arguments], input=stdin, capture_output=True, env=ENVIRONMENT, check=False
+    )
 
 
 @dataclass(frozen=True, slots=True)

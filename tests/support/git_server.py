@@ -18,6 +18,8 @@ import base64
 import contextlib
 import enum
 import http.server
+import os
+import signal
 import socket
 import subprocess
 import threading
@@ -119,7 +121,8 @@ class GitServer:
         with self._lock:
             children = list(self._children)
         for child in children:
-            child.kill()
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
 
     def misbehave(self, *faults: Fault) -> None:
         """Queue faults; each strikes once, in order, at the next request to its service."""
@@ -152,6 +155,7 @@ class GitServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,
             env={**ENVIRONMENT, **environment, "GIT_PROJECT_ROOT": str(self.root), "GIT_HTTP_EXPORT_ALL": "1"},
         )
         with self._lock:
@@ -224,7 +228,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _handle(self, body: bytes) -> None:
         owner = self.server.owner
         owner.requests.append(
-            Request(self.command, self.path.partition("?")[0], dict(self.headers.items()), self.connection.fileno())
+            Request(self.command, self.path.partition("?")[0], dict(self.headers.items()), self.client_address[1])
         )
         path, _, query = self.path.partition("?")
         service = query.partition("service=")[2] or path.rpartition("/")[2]

@@ -36,6 +36,11 @@ def read_refs(body: bytes) -> dict[str, str]:
         ErrorPacket: the server said what is wrong.
         ValueError: it is not such an answer, or not a whole one.
     """
+    if not body:
+        raise ValueError(
+            "the answer is empty: git gave up on the server, whose log says why "
+            "(one cause: the repository uses SHA-256 object names, which claims do not support)"
+        )
     refs: dict[str, str] = {}
     for packet, _ in decode(body):
         if packet is Mark.FLUSH:
