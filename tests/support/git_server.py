@@ -10,6 +10,9 @@ was asked of it. It needs no web server and no root.
     server.create("acme/widgets")
     ... httpx, git, a ledger on server.git_url("acme/widgets") ...
     server.stop()
+
+``python -m tests.support.git_server FOLDER`` serves in a process of its own, writes its address as the first
+line, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -309,3 +313,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002
         """Silent: ``server.requests`` tells."""
+
+
+def main() -> None:
+    server = GitServer(Path(sys.argv[1]))
+    server.start()
+    sys.stdout.write(f"{server.url}\n")
+    sys.stdout.flush()
+    sys.stdin.read()
+    server.stop()
+
+
+if __name__ == "__main__":
+    main()
