@@ -26,7 +26,7 @@ from bzzz.forge.embedded.delivery import Courier
 from bzzz.forge.embedded.git import Activity, Git
 from bzzz.forge.embedded.pktline import ZERO_ID, RefUpdate
 from bzzz.forge.embedded.refusal import Refusal
-from bzzz.forge.embedded.setting import EmbeddedForgeSettings
+from bzzz.forge.embedded.setting import BASE_URL_FILE, EmbeddedForgeSettings
 from bzzz.forge.embedded.shape import Json, Shape
 from bzzz.forge.embedded.store import Store
 from bzzz.forge.embedded.sweep import sweep
@@ -91,6 +91,7 @@ class EmbeddedForge:
         if self._tasks:
             return
         await asyncio.to_thread(self.sweep)
+        (self.settings.data_dir / BASE_URL_FILE).write_text(self.settings.base_url + "\n")
         self._tasks = [asyncio.create_task(self.courier.run()), asyncio.create_task(self._sweep_forever())]
 
     async def stop(self) -> None:

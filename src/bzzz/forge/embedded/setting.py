@@ -11,11 +11,22 @@ from bzzz.errors import SettingError
 
 MIB = 1024 * 1024
 
+BASE_URL_FILE = "base_url"
+"""Kept in the data folder, so that administration from another process makes the right links."""
+
 
 def default_data_dir() -> Path:
     """``$BZZZ_DATA_DIR/forge``, or ``~/.local/share/bzzz/forge``."""
     root = os.environ.get("BZZZ_DATA_DIR")
     return (Path(root) if root else Path.home() / ".local" / "share" / "bzzz") / "forge"
+
+
+def last_base_url(data_dir: Path) -> str:
+    """Where the forge over ``data_dir`` was last served; ``""`` if it never was."""
+    try:
+        return (data_dir / BASE_URL_FILE).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
