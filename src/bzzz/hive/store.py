@@ -63,6 +63,12 @@ class HiveStore:
         """Release the connections."""
         self._reader.dispose()
 
+    def __enter__(self) -> HiveStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def ping(self) -> None:
         """Ask the database for nothing, to see whether it answers."""
         with self._reader.connect() as connection:
