@@ -18,7 +18,6 @@ from bzzz.agents.workspace import Signature, Workspace
 from bzzz.errors import AgentError
 from bzzz.ports import AttemptFinished, AttemptSpec, Outcome, Work
 
-RECOVER_GRACE_S = 20.0
 LEFT = "the worker was gone when the node came back"
 
 
@@ -45,7 +44,7 @@ def _end_worker(folder: Path, settings: AgentSettings) -> None:
     worker = process.ProcessId(value["pid"], value["started_ticks"])
     if worker not in process.marked(settings.node, folder.name):
         return
-    if not process.await_gone(worker, RECOVER_GRACE_S):
+    if not process.await_gone(worker, settings.recover_grace_s):
         process.end([worker])
 
 

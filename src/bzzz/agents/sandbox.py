@@ -1,9 +1,9 @@
 """The box an agent and a check run in. The box is the boundary; an agent's own permissions are not.
 
 ``bubblewrap`` gives a process its own user, process, network, ipc and host-name namespaces, a read-only
-system, fresh ``/tmp`` and ``/run``, HOME at ``/home/agent``, the work tree at ``/work``, and nothing else of this
-machine: no node folder, no other work tree, no host git directory. ``none`` is no box at all: the agent can
-do whatever this user can; it is used only where a person wrote that word, and every attempt says so.
+system, fresh ``/tmp`` and ``/run``, HOME at ``/home/agent``, the work tree at ``/bzzz/work``, and nothing else
+of this machine: no node folder, no other work tree, no host git directory. ``none`` is no box at all: the
+agent can do whatever this user can; it is used only where a person wrote that word, and every attempt says so.
 """
 
 from __future__ import annotations
@@ -88,12 +88,14 @@ class Bubblewrap:
 
     name = "bubblewrap"
     HOME = "/home/agent"
-    WORK = "/work"
+    WORK = "/bzzz/work"  # a name that no folder of this machine is likely to have
 
     def __init__(self, program: str, *, paths: tuple[Path, ...], network: bool) -> None:
         self._program = program
         self._network = network
-        self._paths = tuple(dict.fromkeys([*paths, Path(sys.base_prefix), Path(sys.prefix)]))
+        # The worker runs without site, so that sys.prefix does not tell of a virtual environment there.
+        own = Path(sys.executable).parent.parent
+        self._paths = tuple(dict.fromkeys([*paths, Path(sys.base_prefix), own]))
 
     @property
     def warning(self) -> str:

@@ -33,8 +33,10 @@ class AgentSettings:
         fetch_s_max: bound of one fetch.
         end_grace_s: from asking a process to end to ending it.
         stop_s_max: from asking a worker to stop to ending it (its work is then saved by the node).
+        recover_grace_s: how long, at the node's start, a worker that it left may go on saving.
         retry_after_s: how long to wait after a fetch that failed for a reason that passes.
         protocols: git transports that a repository's URL may use.
+        author_email: the address in commits; the name is the agent's.
     """
 
     folder: Path
@@ -51,6 +53,7 @@ class AgentSettings:
     fetch_s_max: float = 600.0
     end_grace_s: float = 3.0
     stop_s_max: float = 120.0
+    recover_grace_s: float = 20.0
     retry_after_s: float = 30.0
     protocols: tuple[str, ...] = ("https", "http", "file")
     author_email: str = "noreply@bzzz.invalid"
