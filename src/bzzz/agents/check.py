@@ -146,7 +146,7 @@ def _from_guide(text: str) -> list[str]:
 
 
 def _shell_lines(lines: Sequence[str]) -> list[str]:
-    joined = re.sub(r"\\\n\s*", " ", "\n".join(lines))
+    joined = re.sub(r"\s*\\\n\s*", " ", "\n".join(lines))
     plain = [line.strip().removeprefix("$ ").strip() for line in joined.splitlines()]
     return [line for line in plain if line and not line.startswith("#")]
 

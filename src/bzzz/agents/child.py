@@ -21,7 +21,7 @@ from typing import Protocol
 
 from bzzz.agents import process
 from bzzz.agents.text import Redactor
-from bzzz.agents.workspace import measure
+from bzzz.agents.tree import measure
 from bzzz.errors import AgentError
 
 READ_BYTES_MAX = 64 * 1024

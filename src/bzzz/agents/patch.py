@@ -63,7 +63,9 @@ def apply_diff(git: Git, diff: Diff, base: str) -> str:
     first = ""
     # Forges store the text of a web form with CRLF; a repository whose files have CRLF wants just that.
     for text in dict.fromkeys((diff.text.replace("\r\n", "\n"), diff.text)):
-        for strip in ("-p1", "-p0"):
+        # Without git's a/ and b/ before the paths nothing is to be stripped from them.
+        prefixed = re.search(r"^(?:--- a/|\+\+\+ b/|diff --git a/)", text, re.MULTILINE)
+        for strip in ("-p1",) if prefixed else ("-p1", "-p0"):
             trouble = _try(git, text.encode("utf-8", "replace"), strip)
             if not trouble:
                 return ""

@@ -27,7 +27,7 @@ from bzzz.agents.recovery import recover_attempt, salvage
 from bzzz.agents.sandbox import choose
 from bzzz.agents.setting import AgentSettings
 from bzzz.agents.spec import EVENT_BYTES_MAX, event_from_line, settings_to_object, spec_to_object, write_whole
-from bzzz.agents.workspace import remove
+from bzzz.agents.tree import remove
 from bzzz.core.task import Repository
 from bzzz.errors import AgentError, ServiceDenied, ServiceError, ServiceLimited, ServiceMissing
 from bzzz.ports import AttemptEvent, AttemptFinished, AttemptProgressed, AttemptSpec, Outcome

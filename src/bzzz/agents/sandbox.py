@@ -109,7 +109,7 @@ class Bubblewrap:
             "--unshare-cgroup-try", "--hostname", "bzzz", "--uid", "1000", "--gid", "1000",
             "--die-with-parent", "--new-session", "--cap-drop", "ALL",
             "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run", "--tmpfs", "/home",  # noqa: S108
-            "--dir", "/var/tmp",  # noqa: S108 - all of these are inside the box
+            "--tmpfs", "/var/tmp",  # noqa: S108 - all of these are inside the box
         ]  # fmt: skip
         if not self._network:
             command.append("--unshare-net")
@@ -123,7 +123,8 @@ class Bubblewrap:
             command += ["--ro-bind-try", str(path), str(path)]
         for path in box.read_only:
             command += ["--ro-bind", str(path), str(path)]
-        command += ["--bind", str(box.home), self.HOME, "--bind", str(box.tree), self.WORK, "--chdir", self.WORK]
+        command += ["--bind", str(box.home), self.HOME, "--bind", str(box.tree), self.WORK]
+        command += ["--remount-ro", "/", "--chdir", self.WORK]
         environment = {**box.environment, "HOME": self.HOME, "USER": "agent", "LOGNAME": "agent", "TMPDIR": "/tmp"}  # noqa: S108
         return Launch((*command, "--", *argv), environment, box.tree, monitor="bwrap")
 

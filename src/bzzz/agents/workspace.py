@@ -20,11 +20,9 @@ from pathlib import Path
 
 from bzzz.agents.git import Git, is_git_name, make_git_dir
 from bzzz.agents.text import neutral
+from bzzz.agents.tree import is_deep, remove, walk
 from bzzz.errors import AgentError
 
-ENTRIES_MAX = 2_000_000
-DEPTH_MAX = 200
-PATH_BYTES_MAX = 3000
 NAMES_TOLD_MAX = 10
 WORK_REF = "refs/bzzz/work"
 HELP_FILE = ".bzzz/help.md"
@@ -57,15 +55,6 @@ class Saved:
     commit: str | None
     omitted: tuple[str, ...] = ()
     aside: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What a tree holds: bytes, entries, and the newest change on the wall clock, in seconds."""
-
-    size_bytes: int
-    entries: int
-    changed_s: float
 
 
 class Workspace:
@@ -220,9 +209,8 @@ class Workspace:
 
     def _stage(self, work_bytes_max: int) -> tuple[str, ...]:
         """Bring the index to what the tree holds, within the bound; what was left out, with reasons."""
-        listed = self.git.must("ls-files", "-z", "--others", "--modified", "--exclude-standard")
         sizes = {}
-        for name in {name for name in listed.split(b"\0") if name}:
+        for name in self._unstaged():
             with contextlib.suppress(OSError):
                 sizes[name] = os.lstat(os.path.join(os.fsencode(self.tree), name)).st_size  # noqa: PTH118
         total = sum(sizes.values())
@@ -233,12 +221,44 @@ class Workspace:
             heavy.append(name)
             total -= sizes[name]
         self._add(heavy)
-        left = set(self.git.must("ls-files", "-z", "--others", "--modified", "--exclude-standard").split(b"\0"))
+        left = self._unstaged() - set(heavy)
+        if left:
+            # Broken attributes make git refuse whole files; their plain bytes are the work then.
+            left = self._add_plain(sorted(left))
         said = [f"{_show(name)} ({sizes[name]} bytes: work_bytes_max is {work_bytes_max})" for name in heavy]
-        said += [f"{_show(name)} (git could not add it)" for name in sorted(left - set(heavy) - {b""})]
-        return tuple(
-            said[:NAMES_TOLD_MAX] + ([f"and {len(said) - NAMES_TOLD_MAX} more"] * (len(said) > NAMES_TOLD_MAX))
-        )
+        said += [f"{_show(name)} (git could not add it)" for name in sorted(left)]
+        more = len(said) - NAMES_TOLD_MAX
+        return (*said[:NAMES_TOLD_MAX], *([f"and {more} more"] if more > 0 else []))
+
+    def _unstaged(self) -> set[bytes]:
+        """Paths that differ from the index, or are not in it; relative to the tree, as git has them."""
+        listed = self.git.must("ls-files", "-z", "--others", "--modified", "--exclude-standard")
+        return {name for name in listed.split(b"\0") if name}
+
+    def _add_plain(self, names: list[bytes]) -> set[bytes]:
+        """Add files without any conversion; those that could not be."""
+        lines, failed = [], set()
+        for name in names:
+            path = os.path.join(os.fsencode(self.tree), name)  # noqa: PTH118 - the path may not be text
+            try:
+                kind = os.lstat(path).st_mode
+                if stat.S_ISLNK(kind):
+                    mode, content = b"120000", os.readlink(path)  # noqa: PTH115
+                elif stat.S_ISREG(kind):
+                    mode = b"100755" if kind & stat.S_IXUSR else b"100644"
+                    content = _read_plain(path)
+                else:
+                    raise OSError
+            except FileNotFoundError:
+                lines.append(b"0 " + b"0" * 40 + b"\t" + name)
+                continue
+            except OSError:
+                failed.add(name)
+                continue
+            blob = self.git.must("hash-object", "-w", "--no-filters", "--stdin", given=content).strip()
+            lines.append(mode + b" " + blob + b"\t" + name)
+        done = self.git.run("update-index", "-z", "--index-info", given=b"".join(line + b"\0" for line in lines))
+        return failed if done.ok else set(names)
 
     def _add(self, without: list[bytes]) -> None:
         # The one command that needs magic pathspecs; these come from git's own listing, not from a pattern.
@@ -256,8 +276,7 @@ class Workspace:
         for entry, relative in walk(self.tree, mend=True):
             kind = entry.stat(follow_symlinks=False).st_mode
             odd = not (stat.S_ISREG(kind) or stat.S_ISDIR(kind) or stat.S_ISLNK(kind))
-            deep = relative.count("/") >= DEPTH_MAX or len(os.fsencode(relative)) > PATH_BYTES_MAX
-            if not (odd or deep or is_git_name(entry.name) or relative == HELP_FILE):
+            if not (odd or is_deep(relative) or is_git_name(entry.name) or relative == HELP_FILE):
                 continue
             self.aside.mkdir(exist_ok=True)
             place = self.aside / f"{sum(1 for _ in self.aside.iterdir())}"
@@ -266,82 +285,9 @@ class Workspace:
                 yield neutral(relative, chars_max=200, lines=False)
 
 
-def walk(tree: Path, *, mend: bool = False) -> Iterator[tuple[os.DirEntry[str], str]]:
-    """All entries below ``tree`` with their relative paths; links are given, never followed.
-
-    The caller may move an entry away before asking for the next: it is then not entered.
-
-    Args:
-        tree: a folder.
-        mend: give the owner the right to read and enter folders that an agent closed, and to read files.
-
-    Raises:
-        AgentError: there are more than ``ENTRIES_MAX`` entries.
-    """
-    waiting = [(os.fspath(tree), "")]
-    seen = 0
-    while waiting:
-        folder, prefix = waiting.pop()
-        if mend:
-            with contextlib.suppress(OSError):
-                _mend(folder, 0o700)
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError:
-            continue  # it went away, or may not be read: then it holds nothing that could be counted
-        for entry in entries:
-            seen += 1
-            if seen > ENTRIES_MAX:
-                raise AgentError(f"{tree} holds more than {ENTRIES_MAX} entries (entries_max)")
-            relative = prefix + entry.name
-            if mend and entry.is_file(follow_symlinks=False):
-                with contextlib.suppress(OSError):
-                    _mend(entry.path, 0o400)
-            yield entry, relative
-            with contextlib.suppress(OSError):
-                if stat.S_ISDIR(os.lstat(entry.path).st_mode):
-                    waiting.append((entry.path, relative + "/"))
-
-
-def _mend(path: str, bits: int) -> None:
-    mode = os.lstat(path).st_mode
-    if not stat.S_ISLNK(mode) and mode & bits != bits:
-        os.chmod(path, stat.S_IMODE(mode) | bits)  # noqa: PTH101 - the path may not be text
-
-
-def measure(tree: Path) -> Usage:
-    """Add up a tree. The newest change is by inode time, which a program cannot set back.
-
-    Raises:
-        AgentError: there are too many entries.
-    """
-    size = entries = 0
-    changed = 0.0
-    with contextlib.suppress(OSError):
-        changed = os.lstat(tree).st_ctime
-    for entry, _ in walk(tree):
-        with contextlib.suppress(OSError):
-            found = entry.stat(follow_symlinks=False)
-            size += found.st_blocks * 512
-            changed = max(changed, found.st_ctime)
-        entries += 1
-    return Usage(size, entries, changed)
-
-
-def remove(folder: Path) -> None:
-    """Delete a folder and all in it, also what was made unreadable; links are not followed.
-
-    Raises:
-        OSError: something in it could not be deleted.
-    """
-    if not folder.is_symlink() and not folder.exists():
-        return
-    if folder.is_symlink() or not folder.is_dir():
-        folder.unlink()
-        return
-    for _ in walk(folder, mend=True):
-        pass
-    shutil.rmtree(folder)
+def _read_plain(path: bytes) -> bytes:
+    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
+        return file.read()
 
 
 def _show(name: bytes) -> str:
