@@ -13,9 +13,9 @@ import typer
 from bzzz.cli.local import Json
 from bzzz.cli.table import show, show_json
 from bzzz.config import Config, load
+from bzzz.core.record import Observation
 from bzzz.core.task import Repository, TaskId
 from bzzz.errors import UsageError
-from bzzz.ports import Observation
 
 app = typer.Typer(add_completion=False)
 

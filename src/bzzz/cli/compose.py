@@ -16,7 +16,8 @@ from bzzz.config import Config
 from bzzz.core.capability import keywords, priority, task_type
 from bzzz.core.profile import Policy, Profile
 from bzzz.core.task import Issue, Repository, Task, TaskId
-from bzzz.forge.admission import AdmissionPolicy, admit
+from bzzz.forge.admission import Policy as AdmissionPolicy
+from bzzz.forge.admission import admit, shown_title
 from bzzz.forge.client import GitHubForge
 from bzzz.hive.client import HttpHive
 from bzzz.journal.store import SqliteJournal
@@ -29,7 +30,6 @@ from bzzz.runtime.node import Node
 from bzzz.runtime.shells import AgentChoice, Shells
 from bzzz.web.escalation_hook import EscalationHook
 
-TITLE_CHARS_MAX = 300
 LABELS_MAX = 50
 
 
@@ -86,7 +86,7 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
     shells = Shells(
         transport=transport,
         ledger=GitRefLedger(tokens.for_git),
-        forge=GitHubForge(tokens.for_api),
+        forge=GitHubForge(tokens.for_api, clock),
         hive=hive,
         runner=ProcessAgentRunner(_agent_settings(config, data_dir, transport.peer_id), tokens.for_git),
         journal=journal,
@@ -130,12 +130,12 @@ def _admission(config: Config) -> Callable[[Repository, Issue], Task | str]:
 
     def decide(repository: Repository, issue: Issue) -> Task | str:
         verdict = admit(issue, policy)
-        if verdict.refused:
-            return verdict.refused
+        if verdict.reason is not None:
+            return verdict.reason.value
         labels = tuple(label[:100] for label in issue.labels[:LABELS_MAX])
         return Task(
             id=TaskId(repository.key, issue.number),
-            title=verdict.title[:TITLE_CHARS_MAX],
+            title=shown_title(issue.title),
             task_type=task_type(labels, issue.title, issue.body),
             priority=priority(labels),
             labels=labels,

@@ -44,11 +44,12 @@ def demo(
 
 
 async def _play(work: Path, *, as_json: bool, keep: bool) -> bool:
-    from bzzz.agents.sandbox import works
+    from bzzz.agents.sandbox import probe
     from bzzz.demo.run import Demo
     from bzzz.ledger.git_ref import GitRefLedger
 
-    contained = await asyncio.to_thread(works)
+    bwrap = shutil.which("bwrap")
+    contained = bwrap is not None and not await asyncio.to_thread(probe, bwrap)
     ledger = GitRefLedger(lambda _: None)
     demo = Demo(work, ledger, sandbox="bubblewrap" if contained else "none", quiet=as_json)
     # SIGTERM ends the demo as Ctrl-C does: with every process that it started.

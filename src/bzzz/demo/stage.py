@@ -109,7 +109,7 @@ class Stage:
             for repository in repositories:
                 source = self.folder / "sources" / repository.name
                 write_repository(repository, source)
-                forge.import_repository(source, OWNER, repository.name, description=repository.description)
+                forge.import_repository(source, OWNER, repository.name)
             self._token = forge.create_token(OWNER, scope="admin", label="the stage")
             token_file = self.folder / "forge.token"
             token_file.touch(mode=0o600)
