@@ -113,6 +113,8 @@ async def _local_api(composed: Composed, config: Config) -> AsyncIterator[None]:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
+        # Whoever finds the address must not be refused while the server is still starting.
+        listener.listen()
     except OSError as error:
         listener.close()
         raise UsageError(f"the local API cannot listen on {host}:{port}: {error.strerror}; set api.port") from None

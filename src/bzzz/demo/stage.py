@@ -224,11 +224,17 @@ class Stage:
             raise BzzzError(f"{node.spec.name} did not start within {START_S_MAX:.0f} s") from None
 
     async def _follow(self, node: RunningNode) -> None:
-        with contextlib.suppress(httpx.HTTPError):
-            async with self._client.stream("GET", f"{node.api}/events", timeout=None) as answer:
-                async for line in answer.aiter_lines():
-                    if line.startswith("data: "):
-                        self._on_event(node.spec.name, json.loads(line[6:]))
+        after = 0
+        while node.process.returncode is None:
+            with contextlib.suppress(httpx.HTTPError):
+                address = f"{node.api}/events?after={after}"
+                async with self._client.stream("GET", address, timeout=None) as answer:
+                    async for line in answer.aiter_lines():
+                        if line.startswith("data: "):
+                            event = json.loads(line[6:])
+                            after = event["id"]
+                            self._on_event(node.spec.name, event)
+            await asyncio.sleep(POLL_S)
 
     # --- processes --------------------------------------------------------------------------------------
 
