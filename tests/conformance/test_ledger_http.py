@@ -25,8 +25,9 @@ from bzzz.errors import (
     ServiceNonsense,
     ServiceUnavailable,
 )
-from bzzz.ledger.git_ref import GitRefLedger, PushBound
+from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.ledger.link import claim_ref
+from bzzz.ledger.push import PushBound
 from bzzz.ledger.remote import RemoteBound
 from bzzz.ports import SwapResult
 
@@ -133,6 +134,18 @@ async def test_a_write_of_which_nothing_can_be_learned_is_uncertain_and_may_stan
     standing = await ledger.read(repository, 1)
     assert standing is not None
     assert standing.record == record
+    again = await ledger.swap(repository, None, record)
+    assert again == SwapResult(won=True, standing=standing), "the same record again is no second claim"
+
+
+async def test_a_server_that_keeps_refusing_without_a_reason_is_faulty(harness: GitHttpHarness) -> None:
+    repository, ledger = harness.repository(), harness.client(push_bound=PushBound(pushes_max=2, first_wait_s=0.01))
+    report = b"000eunpack ok\n002fng refs/bzzz/claims/1 failed to update ref\n0000"
+    headers = {"Content-Type": f"application/x-{RECEIVE_PACK}-result"}
+    harness.server.misbehave(*(Fault(Trouble.ANSWER, RECEIVE_PACK, 200, report, headers) for _ in range(2)))
+    with pytest.raises(ServiceFaulty, match="failed to update ref"):
+        await ledger.swap(repository, None, make_record(repository, 1))
+    assert (await ledger.swap(repository, None, make_record(repository, 1))).won
 
 
 async def test_a_denial_after_a_lost_answer_says_nothing_of_the_first_request(harness: GitHttpHarness) -> None:

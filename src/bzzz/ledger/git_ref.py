@@ -21,52 +21,14 @@ from bzzz.core.record import ClaimRecord, Observation, Version
 from bzzz.core.task import Repository, TaskId
 from bzzz.errors import LedgerRefused, LedgerUncertain, ServiceDenied, ServiceError, ServiceFaulty
 from bzzz.ledger.link import CLAIMS, Link, claim_number, claim_ref, is_object_id, make_link, rescue_ref
-from bzzz.ledger.pack import GitObject, build_pack
+from bzzz.ledger.pack import GitObject
+from bzzz.ledger.push import Push, PushBound
 from bzzz.ledger.reader import ReadBound, Reader, Unreadable, refuse_unreadable
-from bzzz.ledger.receive_pack import RefUpdate, Report, push_request, read_capabilities, read_report
+from bzzz.ledger.receive_pack import RefUpdate, Report, read_capabilities, read_report
 from bzzz.ledger.remote import AGENT, AnswerLost, Remote, RemoteBound, service_name
 from bzzz.ledger.settle import Decision, Verdict, settle
 from bzzz.ledger.work_pack import pack_work
 from bzzz.ports import SwapResult, Work
-
-
-@dataclass(frozen=True, slots=True)
-class PushBound:
-    """Bounds of one push: how often the same is pushed, waits between (doubled each time), sizes."""
-
-    pushes_max: int = 6
-    looks_max: int = 3
-    first_wait_s: float = 0.05
-    pack_bytes_max: int = 64 * 1024 * 1024
-    pack_timeout_s: float = 120.0
-    rescues_max: int = 100
-    servers_known_max: int = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class _Push:
-    repository: Repository
-    what: str
-    claim: RefUpdate | None
-    branch: RefUpdate | None
-    objects: tuple[GitObject, ...] = ()
-    work_pack: bytes | None = None
-
-    @property
-    def updates(self) -> tuple[RefUpdate, ...]:
-        return tuple(update for update in (self.claim, self.branch) if update is not None)
-
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        """What to list to see what stands: the claim, and what could block the branch's name."""
-        prefixes = [] if self.claim is None else [self.claim.ref]
-        if self.branch is not None:
-            prefixes.append("/".join(self.branch.ref.split("/")[:3]) if self.claim else self.branch.ref)
-        return tuple(prefixes)
-
-    def body(self) -> bytes:
-        pack = build_pack(self.objects, self.work_pack)
-        return push_request(self.updates, pack, agent=AGENT, atomic=len(self.updates) > 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +101,18 @@ class GitRefLedger:
         return [] if found is None else await self._reader.chain(repository, number, Version(found), what)
 
     async def swap(self, repository: Repository, expected: Version | None, record: ClaimRecord) -> SwapResult:
-        """See ``Ledger.swap``; ``settle`` holds the argument for what a lost answer comes to."""
+        """See ``Ledger.swap``; ``settle`` holds the argument for what a lost answer comes to.
+
+        After ``LedgerUncertain``, or when this was cancelled, the record may stand now or later. Whoever wants
+        the claim still swaps the SAME record again (or reads): a new nonce could lose to the old one's record.
+
+        Raises:
+            LedgerUncertain: it was sent, and neither an answer nor the ref could be had.
+            ServiceFaulty: the server refused it several times without a reason, and the ref has not moved.
+        """
         what = f"writing the claim of {record.task}"
         version, objects, claim = self._link(repository, expected, record)
-        settled = await self._carry_out(_Push(repository, what, claim, None, objects))
+        settled = await self._carry_out(Push(repository, what, claim, None, objects))
         return await self._result(repository, version, record, settled)
 
     async def deliver(
@@ -164,7 +134,7 @@ class GitRefLedger:
                     "turn on receive.advertiseAtomic there"
                 )
             pack = await self._pack(work, capabilities)
-            push = _Push(repository, what, claim, branch, objects, pack)
+            push = Push(repository, what, claim, branch, objects, pack)
             settled = await self._carry_out(push)
         except ServiceDenied as error:
             if error.status != 403:
@@ -196,7 +166,7 @@ class GitRefLedger:
                 break
             if pack is None:
                 pack = await self._pack(work, frozenset())
-            push = _Push(repository, what, None, _update(free, None, work.commit), (), pack)
+            push = Push(repository, what, None, _update(free, None, work.commit), (), pack)
             if (await self._carry_out(push)).won:
                 self._counts["rescues"] += 1
                 return free
@@ -244,7 +214,7 @@ class GitRefLedger:
         standing = None if isinstance(read, Unreadable) else Observation(Version(found), read)
         return SwapResult(won=False, standing=standing)
 
-    async def _carry_out(self, push: _Push) -> _Settled:
+    async def _carry_out(self, push: Push) -> _Settled:
         """Push, and push again, until it is settled. Every branch of ``Verdict`` is handled here."""
         lost: ServiceError | None = None
         wait_s = self._bound.first_wait_s
@@ -276,10 +246,10 @@ class GitRefLedger:
             raise self._uncertain(push, lost)
         raise self._refusal(push, decision)
 
-    async def _push_once(self, push: _Push, lost: ServiceError | None) -> tuple[Report | None, ServiceError | None]:
+    async def _push_once(self, push: Push, lost: ServiceError | None) -> tuple[Report | None, ServiceError | None]:
         """One request; returns the report, and the first reason for which an answer was lost so far."""
         try:
-            answer = await self._remote.write(push.repository, push.body(), push.what)
+            answer = await self._remote.write(push.repository, push.body(AGENT), push.what)
         except ServiceError as error:
             if lost is None:
                 raise
@@ -292,7 +262,7 @@ class GitRefLedger:
             self._counts["answers_lost"] += 1
             return None, lost or ServiceFaulty(service_name(push.repository), push.what, str(error))
 
-    async def _look(self, push: _Push, lost: ServiceError | None) -> Mapping[str, str]:
+    async def _look(self, push: Push, lost: ServiceError | None) -> Mapping[str, str]:
         for attempt in range(self._bound.looks_max):
             if attempt:
                 await self._sleep(self._bound.first_wait_s * 2**attempt)
@@ -302,17 +272,17 @@ class GitRefLedger:
                 lost = lost or error
         raise self._uncertain(push, lost)
 
-    def _uncertain(self, push: _Push, cause: ServiceError | None) -> LedgerUncertain:
+    def _uncertain(self, push: Push, cause: ServiceError | None) -> LedgerUncertain:
         self._counts["swaps_uncertain"] += 1
         return LedgerUncertain(
             f"{push.what}: it was sent, and what came of it is unknown; read the ref before deciding ({cause})"
         )
 
-    def _refusal(self, push: _Push, decision: Decision) -> Exception:
+    def _refusal(self, push: Push, decision: Decision) -> Exception:
         name = service_name(push.repository)
-        if decision.verdict is Verdict.FAULTY:
+        if decision.verdict in {Verdict.FAULTY, Verdict.AGAIN}:
             return ServiceFaulty(name, push.what, decision.reason)
-        self._counts["swaps_refused"] += 1
+        self._counts["pushes_refused"] += 1
         return LedgerRefused(f"{name}: {push.what}: {decision.reason}")
 
     async def _server_capabilities(self, repository: Repository, what: str) -> frozenset[str]:

@@ -43,7 +43,7 @@ class MemoryStore:
         self.repositories: dict[str, MemoryRepository] = {}
 
     def add(self, key: str) -> MemoryRepository:
-        """Make a repository, empty but for nothing; one that is there is returned as it is."""
+        """Make an empty repository; one that is there is returned as it is."""
         return self.repositories.setdefault(key, MemoryRepository())
 
     def push(self, held: MemoryRepository, updates: Sequence[RefUpdate], objects: Sequence[GitObject]) -> Report:
@@ -191,7 +191,7 @@ class MemoryLedger:
             except LedgerRefused:
                 standing = None
             return SwapResult(won=False, standing=standing)
-        self._counts["swaps_refused"] += 1
+        self._counts["pushes_refused"] += 1
         raise LedgerRefused(f"{_SERVICE}: {what}: {decision.reason}")
 
     def _push(

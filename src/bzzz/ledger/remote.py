@@ -1,7 +1,8 @@
 """The ledger's only input and output: one request to a git server, one answer.
 
 A server is reached by smart HTTP (connections kept alive, each host's number bounded), or, for a path or a
-``file://`` address, by running git's own two services on the directory with the same bytes. It promises to
+``file://`` address, by running git's own two services on the directory with the same bytes (the repository's
+hooks run, as for any push: there they are the server's rules). It promises to
 tell apart, for a write, what was surely not carried out (an error is raised) from what may have been (an
 ``AnswerLost`` is returned). Tokens go into the ``Authorization`` header and nowhere else. Nothing is
 retried here and redirects are not followed, for a token must not reach another host. What the bytes mean

@@ -1,8 +1,8 @@
 """Packs finished work with the git program: the objects of a commit that the server does not have.
 
 The repository it runs on is named with ``--git-dir``, and whatever its configuration would have git run
-(hooks, a file system monitor) is turned off: agents work near it, though not in it. The pack is bounded,
-for it is sent in one request together with the claim.
+(hooks, a file system monitor, a fetch of what is missing) is turned off: agents work near it, though not in
+it. The pack is bounded, for it is sent in one request together with the claim.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ async def pack_work(work: Work, *, thin: bool, by_offset: bool, pack_bytes_max: 
         LedgerRefused: a commit is not there, the pack is above ``pack_bytes_max``, git took too long or failed.
     """
     arguments = [f"--git-dir={work.git_dir}", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
+    arguments += ["-c", "protocol.allow=never"]
     arguments += ["pack-objects", "--revs", "--stdout", "-q"]
     arguments += ["--thin"] if thin else []
     arguments += ["--delta-base-offset"] if by_offset else []
