@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import shutil
@@ -24,6 +25,7 @@ from tests.agent_fixture import (
     git,
     make_issue,
     make_origin,
+    make_repository,
     names,
     python,
     shell,
@@ -558,6 +560,28 @@ async def test_a_repository_that_is_away_costs_no_strike_and_says_so(
     assert finished.outcome is Outcome.AGENT_MISSING
     assert "git server of acme/demo: fetch branch main" in finished.summary
     assert not finished.outcome.costs_strike
+
+
+async def test_a_git_server_that_never_answers_holds_up_neither_stop_nor_close(
+    bench: Bench, runner: ProcessAgentRunner
+) -> None:
+    asked = asyncio.Event()
+
+    async def serve(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/acme/demo.git"
+    repository = dataclasses.replace(make_repository(bench.origin), git_url=url)
+    await runner.start(bench.spec("a1", shell(DONE), repository=repository))
+    await asked.wait()
+    await runner.stop("a1", "changed my mind")
+    assert (await bench.finish(runner)).outcome is Outcome.STOPPED
+    async with asyncio.timeout(10):
+        await runner.close()
+    assert process.marked(bench.settings().node) == []
+    server.close()
 
 
 async def test_an_attempt_stopped_before_its_work_tree_is_ready_finishes(

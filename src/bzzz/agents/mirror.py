@@ -183,6 +183,7 @@ def classify(where: str, what: str, error: str) -> ServiceError:
         kind = ServiceDenied
     elif re.search(
         r"error: (404|410)|not found|couldn't find remote ref|does not appear to be a git|not a git repository"
+        r"|strange (pathname|hostname)"
         r"|transport '.*' not allowed|unable to update url base from redirection|does not exist",
         low,
     ):

@@ -193,22 +193,31 @@ class ProcessAgentRunner:
         self._counters["events_dropped_oversized"] += lines.dropped
         status = await worker.wait()
         await errors
-        await asyncio.to_thread(process.end_marked, self._settings.node, attempt.spec.attempt_id)
-        if attempt.finished is None:
-            self._counters["workers_died"] += 1
-            outcome = Outcome.STOPPED if attempt.stop_reason else Outcome.CRASHED
-            said = (
-                attempt.stop_reason
-                or f"the worker ended with status {status} (see {attempt.folder / 'worker.err'})"
-            )
-            attempt.finished, attempt.unsaved = await asyncio.to_thread(
-                salvage, attempt.folder, self._settings, outcome, said
-            )
+        attempt.tasks[1].cancel()  # it may still fetch for an attempt that is over
+        finished = await self._end(attempt, status)
         if attempt.unsaved:
             self._kept.add(attempt.spec.attempt_id)
         del self._attempts[attempt.spec.attempt_id]
+        self._put(finished)
+
+    async def _end(self, attempt: _Attempt, status: int) -> AttemptFinished:
+        """End what the worker left, and do what it no longer could."""
+        await asyncio.to_thread(process.end_marked, self._settings.node, attempt.spec.attempt_id)
         if attempt.finished is not None:
-            self._put(attempt.finished)
+            return attempt.finished
+        self._counters["workers_died"] += 1
+        outcome = Outcome.STOPPED if attempt.stop_reason else Outcome.CRASHED
+        log = attempt.folder / "worker.err"
+        said = attempt.stop_reason or f"the worker ended with status {status} (see {log})"
+        try:
+            finished, attempt.unsaved = await asyncio.to_thread(
+                salvage, attempt.folder, self._settings, outcome, said
+            )
+        except Exception as error:  # whatever is wrong with its files, its end must be told
+            attempt.unsaved = True
+            said += f"; its work could not be saved and stays in {attempt.folder}: {error!r}"
+            finished = AttemptFinished(attempt.spec.attempt_id, outcome, said)
+        return finished
 
     def _hear(self, attempt: _Attempt, line: bytes) -> None:
         try:
