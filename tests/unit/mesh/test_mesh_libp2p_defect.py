@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
-from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import create_signed_peer_record
 from libp2p.pubsub.pb import rpc_pb2
@@ -23,8 +22,9 @@ from multiaddr import Multiaddr
 from tests.support.mesh_node import Node, free_port, libp2p_node, until
 
 from bzzz.errors import PayloadTooLarge, TransportError
-from bzzz.mesh import libp2p_engine, libp2p_patch
+from bzzz.mesh import libp2p_engine, libp2p_version
 from bzzz.mesh.address import parse_address
+from bzzz.mesh.frame import FrameReader
 from bzzz.mesh.interface import read_own_ips
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 from bzzz.ports import TransportRestarted
@@ -267,6 +267,22 @@ async def test_a_peer_lost_from_the_topic_is_taken_back_within_seconds(mesh: Pai
     await assert_alive(a, b, b"repaired")
 
 
+async def test_what_was_published_while_a_peer_was_out_of_the_topic_reaches_it(mesh: Pair) -> None:
+    """Beside 6: the library tells a peer that is back in the topic's mesh nothing of what it missed."""
+    a, b = await mesh.pair()
+    await assert_alive(a, b)
+
+    async def leave_out(engine: libp2p_engine.Engine) -> None:
+        peer = ID.from_base58(b.peer_id)
+        engine._router.mesh[TOPIC].discard(peer)
+        await engine.publish(TOPIC, b"missed")
+        engine._router.mesh[TOPIC].add(peer)
+        engine._router._notify_mesh_peer_added(peer, TOPIC)
+
+    await inside(a, leave_out)
+    await b.hears(TOPIC, b"missed")
+
+
 async def test_a_stale_record_does_not_drop_what_comes_with_it(mesh: Pair) -> None:
     """Defect 7: a stale signed peer record drops the whole RPC, SUBSCRIBE included."""
     a, b = await mesh.pair()
@@ -468,13 +484,24 @@ async def test_connections_that_ended_give_their_slots_back(mesh: Pair) -> None:
     assert len(a.connected()) == 5
 
 
-async def test_another_version_of_the_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("found", ["0.9.0", None])
+async def test_another_version_of_the_library_is_refused(
+    mesh: Pair, monkeypatch: pytest.MonkeyPatch, found: str | None
+) -> None:
     """What is changed in the library was made for one version of it."""
-    monkeypatch.setattr(libp2p_patch, "version", lambda _: "0.9.0")
-    with pytest.raises(TransportError, match=r"libp2p 0\.9\.0 is installed"):
-        libp2p_patch.apply_patches()
+
+    def version(_: str) -> str:
+        if found is None:
+            raise importlib.metadata.PackageNotFoundError
+        return found
+
+    monkeypatch.setattr(libp2p_version, "version", version)
+    with pytest.raises(
+        TransportError, match=r"libp2p (0\.9\.0 is|is not) installed, but the mesh needs version 0\.8\.1"
+    ):
+        await mesh.node("a")
     monkeypatch.undo()
-    assert importlib.metadata.version("libp2p") == libp2p_patch.LIBP2P_VERSION
+    assert importlib.metadata.version("libp2p") == libp2p_version.LIBP2P_VERSION
 
 
 async def test_frames_are_split_wherever_the_stream_breaks_them() -> None:
@@ -490,7 +517,7 @@ async def test_frames_are_split_wherever_the_stream_breaks_them() -> None:
             return self.pieces.pop(0) if self.pieces else b""
 
     for piece in (1, 7, 1000, len(data)):
-        reader = libp2p_patch.FrameReader(Stream(piece), 100_000)
+        reader = FrameReader(Stream(piece), 100_000)
         assert [await reader.next() for _ in frames] == frames
-        with pytest.raises(StreamError):
+        with pytest.raises(EOFError):
             await reader.next()
