@@ -31,11 +31,14 @@ from libp2p.transport.tcp.tcp import TCP
 from multiaddr import Multiaddr
 
 from bzzz.errors import TransportError
-from bzzz.mesh import libp2p_patch as patch
 from bzzz.mesh.address import Address, expand_wildcard, parse_address, useful_addresses
 from bzzz.mesh.identity import Identity
 from bzzz.mesh.interface import read_own_ips
+from bzzz.mesh.libp2p_connection import MeshSwarm, MeshUpgrader
 from bzzz.mesh.libp2p_dialler import Dialler
+from bzzz.mesh.libp2p_patch import apply_patches
+from bzzz.mesh.libp2p_pubsub import MeshGossipSub, MeshPubsub
+from bzzz.mesh.libp2p_service import GuardedManager, guarded
 from bzzz.mesh.settings import MeshSettings
 from bzzz.ports import PeerConnected, PeerDisconnected, Received, TransportEvent
 
@@ -63,7 +66,7 @@ class Engine:
         emit: Callable[[TransportEvent], None],
         counts: Counter[str],
     ) -> None:
-        patch.apply_patches()
+        apply_patches()
         self._settings = settings
         self._listen = [parse_address(text) for text in listen]
         self._emit = emit
@@ -83,7 +86,7 @@ class Engine:
         peers = PeerStore()
         peers.add_key_pair(self._id, pair)
         # The library also offers TLS, secio and plain text; one way, the strict one, is enough.
-        upgrader = patch.MeshUpgrader(
+        upgrader = MeshUpgrader(
             {NOISE_ID: Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
             {YAMUX_ID: Yamux},
             ping_interval_s=settings.ping_interval_s,
@@ -98,15 +101,15 @@ class Engine:
             inbound_upgrade_timeout=settings.handshake_timeout_s,
             outbound_upgrade_timeout=settings.dial_timeout_s,
         )
-        self._swarm = patch.MeshSwarm(
+        self._swarm = MeshSwarm(
             self._id, peers, upgrader, [TCP()], RetryConfig(max_retries=0), config, counts=counts
         )
         self._host = BasicHost(self._swarm, disable_identify_address_discovery=True)
         # 3: an exception in a stream handler ends the node.
-        handle = patch.guarded(self._host._swarm_stream_handler, counts, "dropped_stream_error")
+        handle = guarded(self._host._swarm_stream_handler, counts, "dropped_stream_error")
         self._swarm.set_stream_handler(handle)
         # 6: a heartbeat of two minutes, and modes that change the mesh by guessed scores; 1: the spam limiter.
-        self._router = patch.MeshGossipSub(
+        self._router = MeshGossipSub(
             [PROTOCOL_ID_V11, PROTOCOL_ID],
             6,
             4,
@@ -119,7 +122,7 @@ class Engine:
             adaptive_gossip_enabled=False,
             eclipse_protection_enabled=False,
         )
-        self._pubsub = patch.MeshPubsub(
+        self._pubsub = MeshPubsub(
             self._host,
             self._router,
             counts=counts,
@@ -148,7 +151,7 @@ class Engine:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
                 for service in (self._swarm, self._pubsub, self._router):
-                    manager = patch.GuardedManager(service, self._counts)
+                    manager = GuardedManager(service, self._counts)
                     nursery.start_soon(manager.run)
                     await manager.wait_started()
                 await self._pubsub.wait_until_ready()

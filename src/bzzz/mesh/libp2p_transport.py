@@ -21,6 +21,7 @@ from bzzz.mesh.bridge import TrioThread, describe
 from bzzz.mesh.discovery import MdnsDiscovery
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.inbox import Inbox
+from bzzz.mesh.libp2p_version import require_libp2p
 from bzzz.mesh.probe import probe_address
 from bzzz.mesh.redial import redial_delay_s
 from bzzz.mesh.settings import MeshSettings
@@ -188,7 +189,8 @@ class Libp2pTransport:
         box: list[Engine] = []
 
         async def main(ready: Callable[[], None]) -> None:
-            # Here, in the thread, as the import takes a second.
+            # Here, in the thread, as the import takes a second; and after the check, as it might fail.
+            require_libp2p()
             from bzzz.mesh.libp2p_engine import Engine  # noqa: PLC0415
 
             engine = Engine(self._settings, self._identity, listen, inbox.put, self._engine_counts)
