@@ -14,6 +14,7 @@ from tests.support.manual_clock import ManualClock
 from bzzz.core.task import Repository
 from bzzz.errors import ServiceConflict, ServiceDenied, ServiceMissing
 from bzzz.forge.client import ClientSettings, GitHubForge
+from bzzz.forge.embedded.account import Actor, Scope
 from bzzz.ports import Forge
 
 
@@ -157,9 +158,7 @@ async def test_comments_are_listed_oldest_first_over_all_pages(
 ) -> None:
     number = issue(server, repo)
     for n in range(105):
-        await client._send(
-            repo, __import__("bzzz.forge.github", fromlist=["x"]).create_comment(repo, number, f"c{n}")
-        )
+        server.forge.create_comment(repo.owner, repo.repository, number, f"c{n}")
     assert [each.body for each in await client.list_comments(repo, number)] == [f"c{n}" for n in range(105)]
 
 
@@ -195,8 +194,6 @@ async def test_a_merged_pull_request_is_found_as_merged(
     commit = work_branch(server, repo, tmp_path)
     opened = await client.open_pull(repo, branch="bzzz/task-1-abc", base="main", title="Fix", body="")
     row = server.forge.row(repo.owner, repo.repository)
-    from bzzz.forge.embedded.account import Actor, Scope
-
     server.forge.merge_pull(row, opened.number, Actor("hive", Scope.ADMIN), sha=commit)
     found = await client.find_pull(repo, "bzzz/task-1-abc")
     assert found is not None

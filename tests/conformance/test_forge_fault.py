@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,11 +40,13 @@ class FaultyForge:
     pause_s: float = 0.0
     asked: list[tuple[str, str]] = field(default_factory=list)
     port: int = 0
+    was_asked: threading.Event = field(default_factory=threading.Event)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] != "http":
             return
         self.asked.append((scope["method"], scope["path"]))
+        self.was_asked.set()
         await asyncio.sleep(self.pause_s)
         headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
         await send({"type": "http.response.start", "status": self.status, "headers": headers})
@@ -275,9 +278,7 @@ async def test_a_filter_that_the_forge_ignores_is_applied_here(client: GitHubFor
 async def test_a_cancelled_request_leaves_the_client_usable(client: GitHubForge, faulty: FaultyForge) -> None:
     faulty.pause_s = 0.3
     task = asyncio.create_task(client.list_issues(at(faulty.port), "bzzz-task"))
-    asked: Callable[[], bool] = lambda: bool(faulty.asked)  # noqa: E731
-    while not asked():
-        await asyncio.sleep(0)
+    await asyncio.to_thread(faulty.was_asked.wait, 5)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
