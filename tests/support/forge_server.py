@@ -45,8 +45,12 @@ def serve(app: Any) -> Iterator[int]:
 
 @contextmanager
 def listening() -> Iterator[tuple[socket.socket, int]]:
-    """A bound socket, so that an app may know its port before it is made."""
-    with socket.socket() as listener:
+    """A bound socket, so that an app may know its port before it is made.
+
+    asyncio turns Nagle's delay off only for sockets that name TCP as their protocol: without it, each answer
+    takes 44 ms.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", 0))
         yield listener, listener.getsockname()[1]

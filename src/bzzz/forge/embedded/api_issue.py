@@ -127,18 +127,10 @@ def list_comments(call: Call) -> Answer:
 def create_comment(call: Call) -> Answer:
     """``POST .../issues/{number}/comments``."""
     body = call.field("body", str, resource="IssueComment")
-    issue.check_text(call.forge.settings, "IssueComment", None, body)
-    if not body.strip():
-        raise invalid("IssueComment", "body", "body can't be blank", "missing_field")
-    with call.forge.store.write() as db:
+    with call.forge.store.read() as db:
         repo = call.repo(db)
-        row = issue.find(db, repo, call.path["number"])
-        comment = issue.add_comment(db, repo, row, call.actor, body=body, now=call.forge.now())
-        value = call.forge.shape.comment(repo, row["number"], comment)
-        shape = call.forge.issue_shape(db, repo, issue.find(db, repo, row["number"]))
-        told = {"action": "created", "issue": shape, "comment": value}
-        call.forge.tell(db, repo, call.actor, "issue_comment", told)
-    return Answer(value, 201)
+    number = call.path["number"]
+    return Answer(call.forge.create_comment(repo["owner"], repo["name"], number, body, actor=call.actor), 201)
 
 
 def get_comment(call: Call) -> Answer:

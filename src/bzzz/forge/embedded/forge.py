@@ -25,7 +25,7 @@ from bzzz.forge.embedded.account import Actor, Scope, TokenInfo
 from bzzz.forge.embedded.delivery import Courier
 from bzzz.forge.embedded.git import Activity, Git
 from bzzz.forge.embedded.pktline import ZERO_ID, RefUpdate
-from bzzz.forge.embedded.refusal import Refusal
+from bzzz.forge.embedded.refusal import Refusal, invalid
 from bzzz.forge.embedded.setting import BASE_URL_FILE, EmbeddedForgeSettings
 from bzzz.forge.embedded.shape import Json, Shape
 from bzzz.forge.embedded.store import Store
@@ -283,6 +283,25 @@ class EmbeddedForge:
                 issue.add_assignees(db, row, assignees, self.now())
             value = self.issue_shape(db, repo, row)
             self.tell(db, repo, actor, "issues", {"action": "opened", "issue": value})
+        return value
+
+    def create_comment(self, owner: str, title: str, number: int, body: str, *, actor: Actor | None = None) -> Json:
+        """Write a comment and give it in GitHub's shape; without ``actor`` it is the repository owner's.
+
+        Raises:
+            Refusal: 404; 422 for a text that is empty or too long.
+        """
+        issue.check_text(self.settings, "IssueComment", None, body)
+        if not body.strip():
+            raise invalid("IssueComment", "body", "body can't be blank", "missing_field")
+        actor = actor or Actor(owner, Scope.ADMIN)
+        with self.store.write() as db:
+            repo = repository.find(db, owner, title)
+            row = issue.find(db, repo, number)
+            comment = issue.add_comment(db, repo, row, actor, body=body, now=self.now())
+            value = self.shape.comment(repo, number, comment)
+            shape = self.issue_shape(db, repo, issue.find(db, repo, number))
+            self.tell(db, repo, actor, "issue_comment", {"action": "created", "issue": shape, "comment": value})
         return value
 
     def list_issues(self, owner: str, title: str, *, state: str = "open", label: str = "") -> list[Json]:
