@@ -70,7 +70,9 @@ async def _measure(folder: Path) -> list[dict[str, Any]]:
     create = median(created)
     return [
         _row("start_latency_p50", median(started), "s", "creating the issue at the forge, p50", create),
-        _row("start_latency_p99", quantiles(started, n=100)[98], "s", "creating the issue at the forge, p50", create),
+        _row(
+            "start_latency_p99", quantiles(started, n=100)[98], "s", "creating the issue at the forge, p50", create
+        ),
         _row("issue_to_pull_request_p50", median(delivered), "s"),
         _row("spawn_to_full_mesh_of_3", meshed_s, "s"),
         *idle,
