@@ -1,4 +1,4 @@
-"""Hive's routes, over a real socket: discovery, tasks, claims, reports, projects."""
+"""Hive's routes and their shapes (``bzzz.hive.schema``), over a real socket."""
 
 from __future__ import annotations
 
