@@ -92,8 +92,9 @@ class Show:
             colour = _COLOUR.get(node.state, "white")
             nodes.add_row(node.name, f"[{colour}]{node.state}[/]", str(node.done), escape(node.doing))
         tasks = Table(box=None, pad_edge=False, show_edge=False)
-        for heading in ("issue", "state", "node", "epoch", "title"):
-            tasks.add_column(heading, no_wrap=True, overflow="ellipsis")
+        for heading, width in (("issue", 17), ("state", 13), ("node", 8), ("epoch", 5), ("title", None)):
+            # Only titles give way when the terminal is narrow.
+            tasks.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=width)
         for task in self._board.tasks.values():
             colour = _COLOUR.get(task.state, "red")
             tasks.add_row(
