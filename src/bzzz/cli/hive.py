@@ -25,7 +25,9 @@ app.add_typer(project_app, name="project")
 @app.command("serve")
 def serve_command(
     *,
-    data_dir: Annotated[Path, typer.Option(help="Folder of the database and the embedded forge.")],
+    data_dir: Annotated[
+        Path, typer.Option(envvar="BZZZ_DATA_DIR", help="Folder of the database and the embedded forge.")
+    ] = Path("~/.local/share/bzzz"),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8740,
     base_url: Annotated[str, typer.Option(help="How others reach this Hive; else host and port.")] = "",
@@ -46,7 +48,7 @@ def serve_command(
 ) -> None:
     """Serve a Hive with its embedded forge.
 
-    Example: bzzz hive serve --data-dir ~/.local/share/bzzz/hive
+    Example: bzzz hive serve
 
     For a team: bzzz hive serve --data-dir /var/lib/bzzz --host 0.0.0.0
     --base-url http://hive.lan:8740 --key-file /etc/bzzz/hive-keys
