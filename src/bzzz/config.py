@@ -97,7 +97,8 @@ def _url(value: Any) -> str:
 def _path(value: Any) -> str:
     if not isinstance(value, str):
         raise ValueError("a file name is needed")
-    return os.path.expanduser(value)  # noqa: PTH111
+    # Variables too, for systemd tells its credentials' folder by one: ${CREDENTIALS_DIRECTORY}/hive-key
+    return os.path.expandvars(os.path.expanduser(value))  # noqa: PTH111
 
 
 def _paths(value: Any) -> dict[str, str]:
@@ -105,7 +106,7 @@ def _paths(value: Any) -> dict[str, str]:
         isinstance(k, str) and isinstance(v, str) for k, v in value.items()
     ):
         raise ValueError("a table of host name = file name is needed")
-    return {str(host).lower(): os.path.expanduser(name) for host, name in value.items()}  # noqa: PTH111
+    return {str(host).lower(): _path(name) for host, name in value.items()}
 
 
 def _environment(value: Any) -> dict[str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from bzzz.cli.main import COMMANDS
 from scripts.settings_table import README, rewritten
+
+from bzzz.cli.main import COMMANDS
 
 
 def test_the_readme_has_every_setting_as_it_is() -> None:
