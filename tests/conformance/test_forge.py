@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from bzzz.errors import ServiceConflict, ServiceDenied, ServiceMissing
 from bzzz.forge.client import ClientSettings, GitHubForge
 from bzzz.forge.embedded.account import Actor, Scope
 from bzzz.ports import Forge
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +36,8 @@ async def client(server: ForgeServer) -> AsyncIterator[GitHubForge]:
 
 
 @pytest.fixture
-def repo(server: ForgeServer, request: pytest.FixtureRequest) -> Repository:
-    return server.repository("hive", f"r{abs(hash(request.node.name)) % 10**9}")
+def repo(server: ForgeServer) -> Repository:
+    return server.repository("hive", f"repository-{next(_numbers)}")
 
 
 def issue(server: ForgeServer, repo: Repository, title: str = "A task", *labels: str) -> int:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import os
 import socket
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,9 +16,12 @@ import httpx
 import pytest
 from tests.support.forge_server import ForgeServer, running_forge
 from tests.support.git_client import commit_file, git, git_environment, run_git
+from tests.support.waiting import wait_for
 
 from bzzz.core.task import Repository
 from bzzz.forge.embedded.pktline import ZERO_ID, pkt
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +31,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForgeServer]:
 
 
 @pytest.fixture
-def repo(server: ForgeServer, request: pytest.FixtureRequest) -> Repository:
-    return server.repository("hive", f"r{abs(hash(request.node.name)) % 10**9}")
+def repo(server: ForgeServer) -> Repository:
+    return server.repository("hive", f"repository-{next(_numbers)}")
 
 
 @pytest.fixture
@@ -199,18 +201,6 @@ def test_a_body_above_the_bound_is_refused(tmp_path: Path) -> None:
         git(tmp_path / "w", "commit", "--quiet", "-m", "big")
         assert run_git(tmp_path / "w", "push", "--quiet", "origin", "HEAD:refs/heads/big").returncode != 0
         assert standing(server, repo, "refs/heads/big") == ""
-
-
-def wait_for(condition: object, deadline_s: float = 10.0) -> bool:
-    """Whether ``condition`` (of another process or thread, which gives no signal) comes true in time."""
-    assert callable(condition)
-    pause = threading.Event()
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if condition():
-            return True
-        pause.wait(0.01)
-    return False
 
 
 def test_git_is_ended_when_its_client_goes(server: ForgeServer, repo: Repository) -> None:

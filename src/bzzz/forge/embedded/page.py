@@ -22,6 +22,7 @@ from starlette.routing import BaseRoute, Route
 
 from bzzz.forge.embedded import claim_chain, issue, name, pull, repository
 from bzzz.forge.embedded.account import ANONYMOUS, Actor, Scope
+from bzzz.forge.embedded.call import NUMBER_MAX
 from bzzz.forge.embedded.forge import EmbeddedForge
 from bzzz.forge.embedded.refusal import Refusal, not_found
 from bzzz.forge.embedded.smart import identify
@@ -252,6 +253,8 @@ def routes(forge: EmbeddedForge) -> list[BaseRoute]:
 
 
 def _visit(forge: EmbeddedForge, request: Request) -> Visit:
+    if request.path_params.get("number", 0) >= NUMBER_MAX:
+        raise not_found()
     actor = identify(forge, request.headers.get("authorization"))
     return Visit(forge, actor, request.path_params, request.query_params)
 
