@@ -7,6 +7,7 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.support.forge_server import ForgeServer, running_forge
 from tests.support.git_client import commit_file, git
@@ -178,6 +179,22 @@ async def test_opening_a_pull_request_twice_makes_one(
     assert (first.state, first.head_branch, first.base_branch) == ("open", "bzzz/task-1-abc", "main")
     assert first.head_commit == commit
     assert not first.merged
+
+
+async def test_a_pull_request_that_a_person_closed_is_given_and_no_second_one_is_opened(
+    client: GitHubForge, server: ForgeServer, repo: Repository, tmp_path: Path
+) -> None:
+    work_branch(server, repo, tmp_path)
+    first = await client.open_pull(repo, branch="bzzz/task-1-abc", base="main", title="Fix", body="")
+    closed = await asyncio.to_thread(
+        httpx.patch,
+        f"{repo.api_url}/repos/{repo.key}/pulls/{first.number}",
+        json={"state": "closed"},
+        headers={"authorization": f"Bearer {server.token}"},
+    )
+    assert closed.status_code == 200
+    again = await client.open_pull(repo, branch="bzzz/task-1-abc", base="main", title="Fix", body="")
+    assert (again.number, again.state, again.merged) == (first.number, "closed", False)
 
 
 async def test_racing_nodes_open_one_pull_request(

@@ -73,7 +73,8 @@ def test_nothing_of_a_hostile_source_is_run(forge: EmbeddedForge, source: Path, 
     for hook in ("reference-transaction", "post-update", "pre-receive", "post-checkout", "update"):
         (hooks / hook).write_text(f"#!/bin/sh\n{script}\n")
         (hooks / hook).chmod(0o755)
-    (source / ".git" / "refs" / "heads" / "evil").symlink_to("/etc/passwd")
+    (tmp_path / "elsewhere").write_text(git(source, "rev-parse", "HEAD") + "\n")
+    (source / ".git" / "refs" / "heads" / "evil").symlink_to(tmp_path / "elsewhere")
     (source / ".git" / "refs" / "heads" / "odd").write_text("--upload-pack=touch\n")
 
     forge.import_repository(source, "team", "shop")
