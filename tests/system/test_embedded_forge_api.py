@@ -456,6 +456,11 @@ def test_the_claim_chain_of_an_issue_is_shown(server: ForgeServer, api: httpx.Cl
     text = httpx.get(f"{server.base_url}/hive/demo/issues/{number}").text
     assert text.index("held") < text.index("released") < text.index("delivered") < text.index("unreadable")
     assert "acacia&lt;b&gt;" in text
+    assert "/pull/" not in text
+    push_branch(clone, "bzzz/t")
+    made = open_pull(api, "bzzz/t", body=f"Fixes #{number}")["number"]
+    assert f"/hive/demo/pull/{made}" in httpx.get(f"{server.base_url}/hive/demo/issues/{number}").text
+    assert f"/hive/demo/issues/{number}" in httpx.get(f"{server.base_url}/hive/demo/pull/{made}").text
     assert "epoch 2" in text
 
 
