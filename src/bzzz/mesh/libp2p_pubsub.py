@@ -1,0 +1,228 @@
+"""Publish and subscribe of the library, derived: every message is checked, counted and handed straight on.
+
+What is refused here is not forwarded either. Bounds: the size of a frame and of a payload, the subscriptions
+of a peer, and what waits to be sent to it.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import trio
+from google.protobuf.message import DecodeError
+from libp2p.io.exceptions import IOException
+from libp2p.network.connection.exceptions import RawConnError
+from libp2p.network.stream.exceptions import StreamError
+from libp2p.peer.envelope import consume_envelope
+from libp2p.peer.id import ID
+from libp2p.pubsub.gossipsub import GossipSub
+from libp2p.pubsub.pb import rpc_pb2
+from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.validators import signature_validator
+
+from bzzz.errors import PeerError
+from bzzz.mesh.frame import FrameReader
+from bzzz.mesh.libp2p_service import guarded
+
+SUBSCRIPTIONS_PER_PEER_MAX = 1000
+_SEQUENCE_BYTES = 8
+_log = logging.getLogger("bzzz.mesh")
+
+
+class MeshGossipSub(GossipSub):  # type: ignore[misc]
+    """The library's router, counting what it drops."""
+
+    def __init__(self, *args: Any, counts: Counter[str], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._counts = counts
+
+    async def publish(self, msg_forwarder: Any, pubsub_msg: Any) -> None:
+        """Send or forward a message."""
+        await super().publish(msg_forwarder, pubsub_msg)
+        # Kept for the adaptive mode, which is off (6), and trimmed by it alone: it would grow for ever.
+        self.recent_message_deliveries.clear()
+
+    def _notify_mesh_peer_added(self, peer_id: Any, topic: str) -> None:
+        """Tell a peer that came (back) into a topic's mesh what was sent lately.
+
+        The library tells those alone that are not in the mesh; what was published while a peer was out, and
+        before the next heartbeat, is lost to it for good.
+        """
+        super()._notify_mesh_peer_added(peer_id, topic)
+        recent = self.mcache.window(topic)
+        if recent and self.manager.is_running:
+            self.manager.run_task(self.emit_ihave, topic, list(recent), peer_id)
+
+    def _handle_dropped_rpc(self, peer_id: Any, rpc: Any, reason: str) -> None:
+        self._counts["dropped_outbound"] += 1
+        super()._handle_dropped_rpc(peer_id, rpc, reason)
+
+
+class _WideQueues(dict[Any, Any]):
+    """5: outbound queues hold 32 messages, and overflow in silence."""
+
+    def __init__(self, messages_max: int) -> None:
+        super().__init__()
+        self._messages_max = messages_max
+
+    def __setitem__(self, peer_id: Any, queue: Any) -> None:
+        queue._queue.max_size = self._messages_max
+        super().__setitem__(peer_id, queue)
+
+
+class MeshPubsub(Pubsub):  # type: ignore[misc]
+    """The library's publish and subscribe, with every message checked, counted and handed straight on.
+
+    Args:
+        host, router: the library's.
+        counts: where drops are counted.
+        deliver: called with topic, author and payload of each good message of another peer.
+        learn: called with a peer and the addresses its signed record tells.
+        payload_bytes_max: larger messages are dropped and not forwarded.
+        outbound_queue_messages_max: waiting for one peer.
+    """
+
+    def __init__(
+        self,
+        host: Any,
+        router: Any,
+        *,
+        counts: Counter[str],
+        deliver: Callable[[str, str, bytes], None],
+        learn: Callable[[Any, list[str]], None],
+        payload_bytes_max: int,
+        outbound_queue_messages_max: int,
+    ) -> None:
+        super().__init__(host, router, strict_signing=True, max_subscriptions_per_peer=SUBSCRIPTIONS_PER_PEER_MAX)
+        self._counts = counts
+        self._deliver = deliver
+        self._learn = learn
+        self._payload_bytes_max = payload_bytes_max
+        self._records: dict[Any, bytes] = {}
+        self.peer_queues = _WideQueues(outbound_queue_messages_max)
+        # 2: it counts from the second of the clock; whoever restarts with the same key repeats numbers that
+        # its peers have seen, and is ignored.
+        self.counter = time.time_ns()
+
+    async def continuously_read_stream(self, stream: Any) -> None:
+        """Take what a peer sends, until its stream ends.
+
+        3: malformed bytes raised through the service and ended the node. 14: it read byte by byte.
+        """
+        peer_id = stream.muxed_conn.peer_id
+        frames = FrameReader(stream, self.max_inbound_rpc_size)
+        take = guarded(self._take, self._counts, "dropped_malformed")
+        try:
+            while True:
+                await take(await frames.next(), peer_id)
+        except PeerError as error:
+            self._counts[f"dropped_{error.reason}"] += 1
+            await stream.reset()
+        except (EOFError, StreamError, IOException, RawConnError) as error:
+            _log.debug("the stream of %s ended: %r", peer_id, error)
+
+    async def _take(self, frame: bytes, peer_id: Any) -> None:
+        rpc = rpc_pb2.RPC()
+        try:
+            rpc.ParseFromString(frame)
+        except DecodeError:
+            self._counts["dropped_malformed"] += 1
+            return
+        if rpc.HasField("senderRecord"):
+            self._take_record(rpc.senderRecord, peer_id)
+            # The router would check it again, and drop the rest if it does not like it.
+            rpc.ClearField("senderRecord")
+        for message in rpc.publish:
+            # Here and now, not in a task for each: so a flood fills the sender's window and not our memory.
+            await self.push_msg(peer_id, message)
+            await trio.lowlevel.checkpoint()
+        if len(rpc.subscriptions) > SUBSCRIPTIONS_PER_PEER_MAX:
+            self._counts["dropped_subscriptions"] += 1
+        else:
+            for change in rpc.subscriptions:
+                self.handle_subscription(peer_id, change)
+        if rpc.HasField("control"):
+            await self.router.handle_rpc(rpc, peer_id)
+
+    def _take_record(self, record: bytes, peer_id: Any) -> None:
+        """7: a record older than one known dropped all that came with it, SUBSCRIBE included.
+
+        14: the same record comes with every message, and was verified each time.
+        """
+        if self._records.get(peer_id) == record:
+            return
+        try:
+            _, told = consume_envelope(record, "libp2p-peer-record")
+        except Exception:
+            self._counts["dropped_record"] += 1
+            return
+        if told.peer_id != peer_id:
+            self._counts["dropped_record"] += 1
+            return
+        self._records[peer_id] = record
+        self._learn(peer_id, [str(address) for address in told.addrs])
+
+    async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
+        """Publish an own message, or take a peer's: check, count, deliver, forward."""
+        if msg_forwarder != self.my_id:
+            refusal = self._refusal(msg)
+            if refusal is not None:
+                self._counts[refusal] += 1
+                return
+        self._mark_msg_seen(msg)
+        if msg_forwarder != self.my_id:
+            # 5: the library puts it into a queue of 32, and what does not fit is lost in silence.
+            self._deliver(msg.topicIDs[0], str(ID(msg.from_id)), msg.data)
+        await self.router.publish(msg_forwarder, msg)
+
+    def _refusal(self, msg: Any) -> str | None:
+        if len(msg.data) > self._payload_bytes_max:
+            return "dropped_oversized"
+        if len(msg.topicIDs) != 1 or len(msg.seqno) != _SEQUENCE_BYTES or not msg.from_id:
+            return "dropped_malformed"
+        if not self._is_subscribed_to_msg(msg):
+            return "dropped_topic"
+        if self._is_msg_seen(msg):
+            return "duplicates"
+        if msg.from_id == self.my_id.to_bytes():
+            return "dropped_own"
+        if not msg.signature:
+            return "dropped_unsigned"
+        try:
+            return None if signature_validator(msg) else "dropped_signature"
+        except Exception:
+            # A key that is no key raised through the service and ended the node (3).
+            return "dropped_signature"
+
+    async def _handle_new_peer(self, peer_id: Any) -> None:
+        await super()._handle_new_peer(peer_id)
+        for topic in [topic for topic, peers in self.peer_topics.items() if peer_id in peers]:
+            await self.router.on_peer_subscribed(peer_id, topic)
+
+    def _handle_dead_peer(self, peer_id: Any) -> None:
+        # 11: when one of two connections is pruned, the library forgets what the peer subscribed to, though
+        # the other goes on; the peer does not say it again, and never gets another message.
+        kept = [topic for topic, peers in self.peer_topics.items() if peer_id in peers]
+        super()._handle_dead_peer(peer_id)
+        if not self._peer_is_connected(peer_id):
+            self._records.pop(peer_id, None)
+            return
+        for topic in kept:
+            self.peer_topics.setdefault(topic, set()).add(peer_id)
+        self._peer_subscription_count[peer_id] = len(kept)
+
+    def mend(self, peer_id: Any) -> None:
+        """Open the stream to a connected peer again, if there is none or it went with another connection.
+
+        The library loses it for good by one failed negotiation; and where a restarted peer is back before its
+        old connection is seen to end, it goes on with the old stream, and tells the peer no subscription.
+        """
+        stream = self.peers.get(peer_id)
+        if stream is None:
+            self._schedule_peer_stream_retry(peer_id)
+        elif stream.muxed_conn.is_closed:
+            self._handle_dead_peer(peer_id)

@@ -1,0 +1,272 @@
+"""The ``Transport`` port over libp2p: Noise, Yamux and strictly signed gossipsub over TCP.
+
+The engine lives in a trio thread (see ``bridge``). If it dies, it is started again with the same addresses,
+topics and wanted peers, after growing pauses, and ``TransportRestarted`` says so. Everything from the
+network is checked, counted and bounded there; here is only what the port promises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from bzzz.errors import PayloadTooLarge, TransportError
+from bzzz.mesh.address import Address, parse_address
+from bzzz.mesh.bridge import TrioThread, describe
+from bzzz.mesh.discovery import MdnsDiscovery
+from bzzz.mesh.identity import load_identity
+from bzzz.mesh.inbox import Inbox
+from bzzz.mesh.libp2p_version import require_libp2p
+from bzzz.mesh.probe import probe_address
+from bzzz.mesh.redial import redial_delay_s
+from bzzz.mesh.settings import MeshSettings
+from bzzz.ports import PeerDisconnected, Probe, TransportEvent, TransportRestarted
+
+if TYPE_CHECKING:
+    from bzzz.mesh.libp2p_engine import Engine
+
+_NOT_RUNNING = "the mesh is not running: start it first, and only once"
+_log = logging.getLogger("bzzz.mesh")
+
+
+class Libp2pTransport:
+    """One node's place on a libp2p mesh; from start to stop in one event loop.
+
+    Raises:
+        TransportError: the identity file cannot be read or made, or an address in the settings is wrong.
+    """
+
+    def __init__(self, settings: MeshSettings) -> None:
+        self._settings = settings
+        self._identity = load_identity(settings.identity_file)
+        for text in settings.listen:
+            _address(text, "listen on", needs_peer=False)
+        self._wanted = {
+            str(a): a for a in (_address(text, "dial", needs_peer=True) for text in settings.static_peers)
+        }
+        self._topics: set[str] = set()
+        # One counter a thread, for adding to a count is not atomic.
+        self._counts: Counter[str] = Counter()
+        self._engine_counts: Counter[str] = Counter()
+        self._inbox: Inbox | None = None
+        self._thread: TrioThread | None = None
+        self._engine: Engine | None = None
+        self._discovery: MdnsDiscovery | None = None
+        self._revival: asyncio.Task[None] | None = None
+        self._addresses: tuple[str, ...] = ()
+        self._stopped = False
+
+    @property
+    def peer_id(self) -> str:
+        """This node's own identity on the mesh."""
+        return self._identity.peer_id
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where this node listens, with its peer id; empty before ``start``."""
+        return self._addresses
+
+    async def start(self) -> None:
+        """Listen, then discover and dial.
+
+        Raises:
+            TransportError: it was started before, a port is taken, or libp2p is missing or of another version.
+        """
+        if self._inbox is not None or self._stopped:
+            raise TransportError("this transport was started before; make a new one")
+        self._inbox = Inbox(self._settings.receive_queue_messages_max)
+        try:
+            await self._start_engine(self._settings.listen)
+        except BaseException:
+            await self.stop()
+            raise
+        if self._settings.mdns:
+            own = [parse_address(text) for text in self._addresses]
+            self._discovery = MdnsDiscovery(
+                own, self._settings.mesh_name, self._settings.mdns_service_tags, self._found, self._counts
+            )
+            self._discovery.start()
+
+    async def stop(self) -> None:
+        """Close connections and end the thread; a second call does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
+        if self._revival is not None:
+            self._revival.cancel()
+            await asyncio.gather(self._revival, return_exceptions=True)
+        ends = []
+        if self._discovery is not None:
+            ends.append(self._discovery.stop())
+        if self._thread is not None:
+            ends.append(self._end_thread(self._thread))
+        await asyncio.gather(*ends)
+        if self._inbox is not None:
+            self._inbox.close()
+
+    async def join(self, topic: str) -> None:
+        """Receive what is published on ``topic``; remembered while the engine is not up."""
+        self._topics.add(topic)
+        await self._ask_if_up(lambda engine: engine.join, topic)
+
+    async def leave(self, topic: str) -> None:
+        """Stop receiving ``topic``."""
+        if topic in self._topics:
+            self._topics.discard(topic)
+            await self._ask_if_up(lambda engine: engine.leave, topic)
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Send to every peer that joined ``topic``.
+
+        Raises:
+            PayloadTooLarge: above ``payload_bytes_max``.
+            TransportError: not started, stopped, or the engine is down.
+        """
+        if self._inbox is None or self._stopped:
+            raise TransportError(_NOT_RUNNING)
+        if len(payload) > self._settings.payload_bytes_max:
+            raise PayloadTooLarge(len(payload), self._settings.payload_bytes_max)
+        if self._thread is None or self._engine is None:
+            raise TransportError("the mesh engine is down and being started again; try again soon")
+        await self._thread.call(self._engine.publish, topic, payload)
+        self._counts["published"] += 1
+
+    async def dial(self, address: str) -> None:
+        """Keep a connection to this peer.
+
+        Raises:
+            TransportError: not a multiaddress, or one without a peer id.
+        """
+        wanted = _address(address, "dial", needs_peer=True)
+        self._wanted[str(wanted)] = wanted
+        await self._ask_if_up(lambda engine: engine.want, (wanted,), True)
+
+    async def probe(self, address: str, timeout_s: float) -> Probe:
+        """Check a peer by a plain TCP connection of its own.
+
+        Raises:
+            TransportError: not a multiaddress.
+        """
+        return await probe_address(address, timeout_s)
+
+    async def receive(self) -> TransportEvent:
+        """The next event, waiting for it.
+
+        Raises:
+            TransportError: not started, or stopped.
+        """
+        if self._inbox is None:
+            raise TransportError(_NOT_RUNNING)
+        return await self._inbox.get()
+
+    def peers(self) -> Mapping[str, tuple[str, ...]]:
+        """Connected peers and where they are known to listen."""
+        return {} if self._engine is None else self._engine.peers()
+
+    def counters(self) -> Mapping[str, int]:
+        """Counts since start, over all lives of the engine."""
+        inbox = self._inbox
+        return {
+            **dict(self._engine_counts),
+            **dict(self._counts),
+            "published": self._counts["published"],
+            "received": 0 if inbox is None else inbox.received,
+            "dropped_queue": 0 if inbox is None else inbox.dropped_messages,
+            "dropped_notices": 0 if inbox is None else inbox.dropped_notices,
+        }
+
+    # --- the engine and its lives --------------------------------------------------------------------------
+
+    async def _start_engine(self, listen: tuple[str, ...]) -> None:
+        inbox = self._inbox
+        if inbox is None:
+            raise TransportError(_NOT_RUNNING)
+        box: list[Engine] = []
+
+        async def main(ready: Callable[[], None]) -> None:
+            # Here, in the thread, as the import takes a second; and after the check, as it might fail.
+            require_libp2p()
+            from bzzz.mesh.libp2p_engine import Engine  # noqa: PLC0415
+
+            engine = Engine(self._settings, self._identity, listen, inbox.put, self._engine_counts)
+            box.append(engine)
+            await engine.run(ready)
+
+        thread = TrioThread(main, self._died)
+        self._thread = thread
+        try:
+            await thread.start(self._settings.start_timeout_s)
+        except TransportError:
+            if box:
+                box[0].abandon()
+            raise
+        engine = box[0]
+        self._addresses = engine.addresses
+        for topic in sorted(self._topics):
+            await thread.call(engine.join, topic)
+        for wanted in self._wanted.values():
+            await thread.call(engine.want, (wanted,), True)
+        self._engine = engine
+
+    async def _end_thread(self, thread: TrioThread) -> None:
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            with contextlib.suppress(TimeoutError, TransportError):
+                async with asyncio.timeout(self._settings.stop_timeout_s / 2):
+                    await thread.call(engine.farewell)
+        if not await thread.stop(self._settings.stop_timeout_s):
+            _log.warning("the mesh engine did not end within %g s; left behind", self._settings.stop_timeout_s)
+        elif engine is not None:
+            engine.abandon()
+
+    def _died(self, error: BaseException | None) -> None:
+        reason = describe(error)
+        _log.error("the mesh engine died (%s); starting it again", reason)
+        engine, self._engine = self._engine, None
+        self._counts["engine_deaths"] += 1
+        if engine is not None and self._inbox is not None:
+            engine.abandon()
+            for peer in engine.peers():
+                self._inbox.put(PeerDisconnected(peer, "the mesh engine here died"))
+        if self._revival is None or self._revival.done():
+            self._revival = asyncio.create_task(self._revive(reason), name="mesh-revival")
+
+    async def _revive(self, reason: str) -> None:
+        listen = tuple(str(parse_address(text).bare()) for text in self._addresses)
+        attempt = 0
+        while True:
+            await asyncio.sleep(redial_delay_s(attempt, random.random()))  # noqa: S311 - spreads load
+            attempt += 1
+            try:
+                await self._start_engine(listen)
+            except TransportError as error:
+                _log.error("the mesh engine does not start: %s", error)
+                continue
+            break
+        if self._inbox is not None:
+            self._inbox.put(TransportRestarted(reason))
+
+    async def _ask_if_up(self, method: Callable[[Engine], Callable[..., object]], *args: object) -> None:
+        if self._thread is None or self._engine is None:
+            return
+        try:
+            await self._thread.call(method(self._engine), *args)  # type: ignore[arg-type]
+        except TransportError:
+            # It died just now; the next life begins with what was asked.
+            _log.debug("the mesh engine is down; it will be told when it is up again")
+
+    def _found(self, addresses: tuple[Address, ...]) -> None:
+        if self._thread is not None and self._engine is not None:
+            self._thread.post(self._engine.want_discovered, addresses)
+
+
+def _address(text: str, purpose: str, *, needs_peer: bool) -> Address:
+    try:
+        return parse_address(text, needs_peer=needs_peer)
+    except ValueError as error:
+        raise TransportError(f"cannot {purpose}: {error}") from None

@@ -1,0 +1,58 @@
+"""What can be set about the mesh, with every bound it keeps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+PAYLOAD_BYTES_MAX = 900_000
+SERVICE_TAG = "_p2p._udp.local."
+PREDECESSOR_SERVICE_TAG = "bzzz-peer-discovery.local."
+
+
+@dataclass(frozen=True, slots=True)
+class MeshSettings:
+    """Settings of one node's mesh engine.
+
+    Args:
+        identity_file: the node's private key; made on first use, mode 0600.
+        listen: multiaddresses to listen on; ``0.0.0.0`` and ``::`` stand for all interface addresses, port 0
+            for a free port.
+        static_peers: multiaddresses with peer ids to keep connections to.
+        mesh_name: nodes of other meshes on the same network are not joined. Peers of other libp2p programs
+            tell no name; they are taken to be of ``DEFAULT_MESH_NAME``.
+        mdns: whether to announce and discover on the local network.
+        mdns_service_tags: the DNS-SD service types to announce and browse.
+        payload_bytes_max: publishing more is refused: libp2p loses messages above 1 MiB without an error.
+        receive_queue_messages_max: received messages waiting to be read; what comes beyond is counted and dropped.
+        outbound_queue_messages_max: messages waiting for one slow peer; what comes beyond is counted and dropped.
+        ping_interval_s: how often each connection is pinged.
+        ping_timeout_s: silence after a ping that ends the connection.
+        dial_timeout_s: for one try at one address.
+        handshake_timeout_s: for an incoming connection to prove who it is.
+        connections_max: all peers together, those still shaking hands included.
+        discovered_peers_max: peers remembered from discovery; more are counted and left.
+        start_timeout_s: for the engine to come up.
+        stop_timeout_s: for connections to be closed orderly.
+    """
+
+    identity_file: Path
+    listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
+    static_peers: tuple[str, ...] = ()
+    mesh_name: str = "bzzz"
+    mdns: bool = True
+    mdns_service_tags: tuple[str, ...] = (SERVICE_TAG, PREDECESSOR_SERVICE_TAG)
+    payload_bytes_max: int = PAYLOAD_BYTES_MAX
+    receive_queue_messages_max: int = 4096
+    outbound_queue_messages_max: int = 4096
+    ping_interval_s: float = 5.0
+    ping_timeout_s: float = 3.0
+    dial_timeout_s: float = 5.0
+    handshake_timeout_s: float = 5.0
+    connections_max: int = 300
+    discovered_peers_max: int = 256
+    start_timeout_s: float = 30.0
+    stop_timeout_s: float = 5.0
+
+
+DEFAULT_MESH_NAME = "bzzz"
