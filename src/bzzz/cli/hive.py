@@ -1,0 +1,127 @@
+"""``bzzz hive``: runs a Hive. Its projects are ``bzzz hive project``, in ``hive_project``.
+
+``serve`` is the composition root of a Hive: the one place where its forge, its ledger and the embedded forge
+are chosen and joined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bzzz.cli.hive_project import project_app, told
+from bzzz.core.task import Repository
+from bzzz.hive.setting import HiveSettings, read_secret
+
+FORGE_PATH = "/forge"
+GITHUB_API_URL = "https://api.github.com"
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Hive: which repositories agents may work on, and what became of their tasks.",
+)
+app.add_typer(project_app, name="project")
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def now_ms(self) -> int:
+        """See ``bzzz.ports.Clock``."""
+        return time.monotonic_ns() // 1_000_000
+
+    def wall_s(self) -> float:
+        """See ``bzzz.ports.Clock``."""
+        return time.time()
+
+
+@app.command("serve")
+def serve_command(
+    *,
+    data_dir: Annotated[Path, typer.Option(help="Folder of the database and the embedded forge.")],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8740,
+    base_url: Annotated[str, typer.Option(help="How others reach this Hive; else host and port.")] = "",
+    database_url: Annotated[
+        str, typer.Option(envvar="BZZZ_HIVE_DATABASE_URL", help="Else an SQLite file in the data folder.")
+    ] = "",
+    key_file: Annotated[
+        Path | None,
+        typer.Option(envvar="BZZZ_HIVE_API_KEY_FILE", help="API keys, one a line; without it, loopback only."),
+    ] = None,
+    webhook_secret_file: Annotated[
+        Path | None, typer.Option(envvar="BZZZ_HIVE_WEBHOOK_SECRET_FILE", help="Else webhooks are off.")
+    ] = None,
+    github_token_file: Annotated[
+        Path | None, typer.Option(envvar=["BZZZ_GITHUB_TOKEN_FILE", "GITHUB_TOKEN_FILE"], help="For github.com.")
+    ] = None,
+    task_label: Annotated[str, typer.Option(help="The label that makes an issue a task.")] = "bzzz-task",
+) -> None:
+    """Serve a Hive with its embedded forge.
+
+    Example: bzzz hive serve --data-dir ~/.local/share/bzzz/hive
+
+    For a team: bzzz hive serve --data-dir /var/lib/bzzz --host 0.0.0.0
+    --base-url http://hive.lan:8740 --key-file /etc/bzzz/hive-keys
+    """
+    with told():
+        settings = HiveSettings(
+            data_dir=data_dir.expanduser().resolve(),
+            database_url=database_url,
+            host=host,
+            port=port,
+            base_url=base_url,
+            key_file=key_file,
+            webhook_secret_file=webhook_secret_file,
+            task_label=task_label,
+        )
+        serve(settings, github_token=read_secret(github_token_file, "github_token_file"))
+
+
+def serve(settings: HiveSettings, github_token: str | None = None) -> None:
+    """Join a Hive with its adapters and the embedded forge, and serve until a signal comes.
+
+    Args:
+        settings: of Hive; where no ``forge_base_url`` but the default is named, it becomes the embedded forge.
+        github_token: for repositories on github.com, and sent nowhere else.
+
+    Raises:
+        UsageError: a setting is wrong, or the database or the embedded forge cannot be opened.
+    """
+    asyncio.run(_serve(settings, github_token))
+
+
+async def _serve(settings: HiveSettings, github_token: str | None) -> None:
+    # Imported only here: a command that lists projects must not wait for forge, ledger and server.
+    from bzzz.hive.app import create_hive  # noqa: PLC0415 - as said
+    from bzzz.hive.server import HiveServer  # noqa: PLC0415 - as said
+
+    embedded = importlib.import_module("bzzz.forge.embedded")
+    forge_url = settings.public_url + FORGE_PATH
+    forge_settings = embedded.EmbeddedForgeSettings(data_dir=settings.data_dir / "forge", base_url=forge_url)
+
+    def token_for(repository: Repository) -> str | None:
+        return github_token if repository.api_url == GITHUB_API_URL else None
+
+    forge: Any = importlib.import_module("bzzz.forge.client").GitHubForge(token_for=token_for)
+    ledger: Any = importlib.import_module("bzzz.ledger.git_ref").GitRefLedger(token_for=token_for)
+    try:
+        hive = create_hive(
+            replace(settings, forge_base_url=forge_url),
+            forge=forge,
+            ledger=ledger,
+            clock=SystemClock(),
+            classify=importlib.import_module("bzzz.core.capability").task_type,
+            mounts={FORGE_PATH: embedded.create_forge(forge_settings)},
+        )
+        await HiveServer(hive, settings).serve()
+    finally:
+        await forge.close()
+        await ledger.close()

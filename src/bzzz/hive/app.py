@@ -1,0 +1,125 @@
+"""Hive's server application, put together: store, board, change hub, routes, access gate and guests.
+
+``create_hive`` takes its forge and ledger as ports and what to mount as ASGI applications, so it knows no
+adapter. It opens and upgrades the database at once, which fails in one clear line before anything listens.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.concurrency import run_in_threadpool
+from starlette.types import ASGIApp
+
+from bzzz import __version__
+from bzzz.hive.access import Gate, host_of
+from bzzz.hive.board import Classifier, TaskBoard
+from bzzz.hive.change import ChangeHub
+from bzzz.hive.failure import FAILURES, install
+from bzzz.hive.mount import Guest
+from bzzz.hive.part import HiveParts
+from bzzz.hive.routes import claim, event, health, page, project, repository, status, webhook
+from bzzz.hive.setting import REQUEST_BYTES_MAX, HiveSettings, read_keys, read_secret
+from bzzz.hive.store import HiveStore
+from bzzz.ports import Clock, Forge, Ledger
+
+NONCE_BYTES = 16
+
+_LOG = logging.getLogger("bzzz.hive")
+
+
+def _new_nonce() -> str:
+    return secrets.token_hex(NONCE_BYTES)
+
+
+def create_hive(
+    settings: HiveSettings,
+    *,
+    forge: Forge,
+    ledger: Ledger,
+    clock: Clock,
+    classify: Classifier,
+    mounts: Mapping[str, ASGIApp] | None = None,
+    new_nonce: Callable[[], str] = _new_nonce,
+) -> FastAPI:
+    """The application of one Hive; serve it with ``bzzz.hive.server.HiveServer``.
+
+    The forge and the ledger stay the caller's: they are not closed here. ``app.state.hive`` is a
+    ``HiveParts``, whose ``changes.publish`` tells the nodes of a change that somebody else noticed.
+
+    Args:
+        settings: where, for whom, and with which bounds.
+        forge: reads issues.
+        ledger: reads and takes claims.
+        clock: ages and the times people read.
+        classify: the product's classifier of tasks.
+        mounts: path to application, ``{"/forge": app}``; started and stopped with Hive, with access rules
+            of their own.
+        new_nonce: makes the nonce of a claim record.
+
+    Raises:
+        SettingError: a secret's file or the database URL is wrong.
+        UsageError: the database cannot be opened or upgraded.
+    """
+    keys = read_keys(settings.key_file)
+    webhook_secret = read_secret(settings.webhook_secret_file, "hive.webhook_secret_file")
+    if not keys:
+        _LOG.warning("no API key is set (hive.key_file): only clients on this machine are served")
+    parts = HiveParts(
+        settings=settings,
+        store=HiveStore(settings.database, clock),
+        board=TaskBoard(forge, ledger, classify, clock, settings),
+        changes=ChangeHub(subscribers_max=settings.subscribers_max, pending_max=settings.pending_changes_max),
+        forge=forge,
+        ledger=ledger,
+        clock=clock,
+        new_nonce=new_nonce,
+        webhook_secret=webhook_secret,
+    )
+    guests = {path: Guest(path, app) for path, app in (mounts or {}).items()}
+    app = FastAPI(
+        title="Bzzz Hive",
+        version=__version__,
+        summary="Which repositories agents may work on, and what became of their tasks",
+        lifespan=_lifespan(parts, guests),
+        redoc_url=None,
+    )
+    app.state.hive = parts
+    for path, guest in guests.items():
+        app.mount(path, guest)
+    app.include_router(_routes())
+    app.add_middleware(
+        Gate,
+        keys=keys,
+        own_hosts=frozenset({host_of(settings.public_url)}) - {""},
+        open_paths=frozenset({"/health", webhook.PATH}),
+        open_prefixes=tuple(guests),
+    )
+    install(app)
+    return app
+
+
+def _routes() -> APIRouter:
+    everything = APIRouter(max_body_size=REQUEST_BYTES_MAX, responses=dict(FAILURES))
+    for module in (health, repository, claim, status, project, webhook, event, page):
+        everything.include_router(module.router)
+    return everything
+
+
+def _lifespan(parts: HiveParts, guests: Mapping[str, Guest]) -> Any:
+    @asynccontextmanager
+    async def running(_app: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(run_in_threadpool, parts.store.close)
+            stack.push_async_callback(parts.board.close)
+            stack.callback(parts.changes.close)
+            for guest in guests.values():
+                await stack.enter_async_context(guest.running())
+            yield
+
+    return running

@@ -1,0 +1,120 @@
+"""The database behind Hive: opening it, and bringing its schema up or down.
+
+SQLite serves by default and PostgreSQL a team; nothing outside this module knows which it is. SQLite's
+driver opens transactions late and on its own terms, so here each transaction begins when SQLAlchemy says
+so, and one that will write takes SQLite's only write lock at once: two writers then wait for each other,
+and neither fails half way (sqlite.org/lang_transaction.html, "BEGIN IMMEDIATE").
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+
+from bzzz.errors import SettingError, UsageError
+
+BUSY_TIMEOUT_S = 10.0
+POOL_SIZE = 10
+POOL_OVERFLOW_MAX = 30
+VERSION_TABLE = "bzzz_schema_version"
+
+_WRITES = "bzzz_writes"
+_LOCK_KEY = 0x627A7A7A
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def open_database(url: str) -> tuple[Engine, Engine]:
+    """Engines for reading and for writing; they share one pool of connections.
+
+    Raises:
+        SettingError: not a database URL, one without its driver, or SQLite in memory (which every
+            connection would see differently).
+    """
+    parsed = _parse(url)
+    options: dict[str, Any] = {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW_MAX, "pool_pre_ping": True}
+    if parsed.get_backend_name() == "sqlite":
+        options["connect_args"] = {"timeout": BUSY_TIMEOUT_S}
+        Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
+    try:
+        engine = create_engine(parsed, **options)
+    except (NoSuchModuleError, ImportError) as error:
+        shown = parsed.render_as_string(hide_password=True)
+        raise SettingError("hive", "database_url", shown, f"its driver is not installed: {error}") from None
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+    return engine, engine.execution_options(**{_WRITES: True})
+
+
+def upgrade_database(url: str, revision: str = "head") -> None:
+    """Bring the schema up to ``revision``; doing it again, or twice at once, does nothing more.
+
+    Raises:
+        SettingError: as for ``open_database``.
+        UsageError: the database cannot be opened or holds something that cannot be upgraded.
+    """
+    _migrate(url, command.upgrade, revision)
+
+
+def downgrade_database(url: str, revision: str = "base") -> None:
+    """Take the schema down to ``revision``. What the predecessor brought stays; what we added goes.
+
+    Raises:
+        SettingError: as for ``open_database``.
+        UsageError: as for ``upgrade_database``.
+    """
+    _migrate(url, command.downgrade, revision)
+
+
+def shown_url(url: str) -> str:
+    """The URL as it may be shown: without a password."""
+    return _parse(url).render_as_string(hide_password=True)
+
+
+def _migrate(url: str, run: Any, revision: str) -> None:
+    reader, writer = open_database(url)
+    config = Config()
+    # Alembic reads "%" in options as interpolation, and a path may hold one.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    config.attributes["version_table"] = VERSION_TABLE
+    try:
+        with writer.begin() as connection:
+            if connection.dialect.name == "postgresql":
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+            config.attributes["connection"] = connection
+            run(config, revision)
+    except (SQLAlchemyError, OSError) as error:
+        reason = " ".join(str(getattr(error, "orig", None) or error).split())[:300]
+        raise UsageError(f"Hive's database {shown_url(url)} cannot be prepared: {reason}") from None
+    finally:
+        reader.dispose()
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+        backend = parsed.get_backend_name()
+    except (ArgumentError, ValueError):
+        # The text may hold a password even though it is no URL, so it is not shown.
+        raise SettingError("hive", "database_url", "...", "sqlite:///PATH or postgresql://...") from None
+    if backend == "sqlite" and parsed.database in {None, "", ":memory:"}:
+        raise SettingError("hive", "database_url", url, "name a file: sqlite:///PATH")
+    return parsed
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    connection.isolation_level = None
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

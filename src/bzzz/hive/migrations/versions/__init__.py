@@ -1,0 +1,1 @@
+"""The steps, oldest first; each upgrades and downgrades with data in place."""

@@ -1,0 +1,67 @@
+"""Hive's tables, as SQLAlchemy sees them.
+
+``projects`` is the predecessor's, with its four ``bzzz`` columns; what it may hold as NULL may be NULL here.
+Ours carry the prefix ``bzzz_`` so that they never meet a table of the predecessor's. The migrations, not
+these classes, create them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, DateTime, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class Base(DeclarativeBase):
+    """The registry of all tables."""
+
+
+class ProjectRow(Base):
+    """One row of the predecessor's table."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    name: Mapped[str] = mapped_column(String(255), unique=True)
+    description: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[str | None] = mapped_column(String(50))
+    github_repo: Mapped[str | None] = mapped_column(String(255))
+    git_url: Mapped[str | None] = mapped_column(String(500))
+    git_owner: Mapped[str | None] = mapped_column(String(255))
+    git_repository: Mapped[str | None] = mapped_column(String(255))
+    git_branch: Mapped[str | None] = mapped_column(String(255))
+    # ``metadata`` is a name that SQLAlchemy's declarative classes keep for themselves.
+    metadata_: Mapped[Any] = mapped_column("metadata", JSON, nullable=True)
+    tags: Mapped[Any] = mapped_column(JSON, nullable=True)
+    created_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    updated_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True))
+    bzzz_enabled: Mapped[bool | None] = mapped_column(Boolean)
+    ready_to_claim: Mapped[bool | None] = mapped_column(Boolean)
+    private_repo: Mapped[bool | None] = mapped_column(Boolean)
+    github_token_required: Mapped[bool | None] = mapped_column(Boolean)
+
+
+class TaskReportRow(Base):
+    """One report of what became of a task; ``digest`` makes the same report sent twice one row."""
+
+    __tablename__ = "bzzz_task_reports"
+    __table_args__ = (Index("ix_bzzz_task_reports_task", "project_id", "task_number", "id"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    task_number: Mapped[int] = mapped_column(Integer)
+    status: Mapped[str] = mapped_column(String(20))
+    details: Mapped[Any] = mapped_column(JSON)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    reported_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class WebhookDeliveryRow(Base):
+    """One webhook that was taken, so that it is not taken again."""
+
+    __tablename__ = "bzzz_webhook_deliveries"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)

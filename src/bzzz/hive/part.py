@@ -1,0 +1,70 @@
+"""What the routes work with, in one place: the store, the board, the hub and the ports.
+
+Every route gets it as an argument (``PartsIn``), so no route reaches for a global.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, cast
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+
+from bzzz.hive.board import TaskBoard
+from bzzz.hive.change import ChangeHub
+from bzzz.hive.project import Project
+from bzzz.hive.setting import HiveSettings
+from bzzz.hive.store import HiveStore
+from bzzz.ports import Clock, Forge, Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class HiveParts:
+    """The parts of one running Hive. ``new_nonce`` makes a claim record's nonce."""
+
+    settings: HiveSettings
+    store: HiveStore
+    board: TaskBoard
+    changes: ChangeHub
+    forge: Forge
+    ledger: Ledger
+    clock: Clock
+    new_nonce: Callable[[], str]
+    webhook_secret: str | None
+
+    async def project(self, project_id: int) -> Project:
+        """One project.
+
+        Raises:
+            HTTPException: 404, there is none with this id.
+        """
+        project = await run_in_threadpool(self.store.project, project_id)
+        if project is None:
+            raise HTTPException(404, f"there is no project {project_id}")
+        return project
+
+    async def workable(self, project_id: int) -> Project:
+        """One project that the forge and the ledger can be asked about.
+
+        Raises:
+            HTTPException: 404, there is none with this id; 409, it has no readable git address.
+        """
+        project = await self.project(project_id)
+        if project.problem:
+            raise HTTPException(409, f"agents cannot work on project {project.name!r}: {project.problem}")
+        return project
+
+    def announce(self, project: Project) -> None:
+        """A project's repository changed: read it anew, and wake the nodes."""
+        if not project.problem:
+            self.board.forget(project.to_repository())
+            self.changes.publish(project.key)
+
+
+def _parts(request: Request) -> HiveParts:
+    return cast("HiveParts", request.app.state.hive)
+
+
+PartsIn = Annotated[HiveParts, Depends(_parts)]

@@ -1,0 +1,1 @@
+"""Hive's HTTP interface, one module a subject; ``app`` puts them together."""

@@ -1,0 +1,93 @@
+"""``POST .../claim``: takes the claim ref for clients that cannot take it themselves."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path
+from fastapi.responses import JSONResponse
+
+from bzzz.core.record import Observation
+from bzzz.core.task import Repository, TaskId
+from bzzz.errors import BzzzError, ServiceMissing
+from bzzz.hive.claim import held_since, next_record
+from bzzz.hive.part import HiveParts, PartsIn
+from bzzz.hive.schema import NUMBER_MAX, ClaimAnswer, ClaimedAnswer, ClaimRequest, ErrorAnswer
+
+router = APIRouter()
+
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorAnswer},
+    404: {"model": ErrorAnswer},
+    409: {"model": ClaimedAnswer | ErrorAnswer},
+}
+
+
+@router.post("/api/bzzz/projects/{project_id}/claim", responses=ANSWERS, response_model=ClaimAnswer)
+async def claim(
+    parts: PartsIn, project_id: Annotated[int, Path(ge=1, le=NUMBER_MAX)], wanted: ClaimRequest
+) -> ClaimAnswer | JSONResponse:
+    """One GET to make sure that the task is there and open, then the ref; 409 tells who holds it."""
+    project = await parts.workable(project_id)
+    repository = project.to_repository()
+    task = TaskId(repository.key, wanted.task_number)
+    await _check_open(parts, repository, wanted.task_number)
+    standing = await parts.ledger.read(repository, task.number)
+    noted_s = int(parts.clock.wall_s())
+    record = next_record(
+        standing,
+        task,
+        wanted.agent_id,
+        nonce=parts.new_nonce(),
+        noted_at=datetime.fromtimestamp(noted_s, UTC).isoformat().replace("+00:00", "Z"),
+        ttl_s=parts.settings.claim_ttl_s,
+    )
+    if record is None:
+        assert standing is not None  # noqa: S101 - nothing standing can always be claimed
+        return await _taken(parts, repository, standing)
+    result = await parts.ledger.swap(repository, None if standing is None else standing.version, record)
+    if not result.won or result.standing is None:
+        return await _taken(parts, repository, result.standing)
+    parts.announce(project)
+    return ClaimAnswer(
+        claim_id=str(result.standing.version),
+        epoch=record.epoch,
+        claimed_at=noted_s,
+        holder=record.holder.peer,
+    )
+
+
+async def _check_open(parts: HiveParts, repository: Repository, number: int) -> None:
+    try:
+        issue = await parts.forge.read_issue(repository, number)
+    except ServiceMissing as error:
+        raise HTTPException(404, f"there is no issue {repository.key}#{number}: {error}") from None
+    label = parts.settings.task_label
+    if issue.is_pull or label not in issue.labels:
+        raise HTTPException(404, f"{repository.key}#{number} is not a task: it has no label {label!r}")
+    if issue.state != "open":
+        raise HTTPException(409, f"{repository.key}#{number} is {issue.state}")
+
+
+async def _taken(parts: HiveParts, repository: Repository, standing: Observation | None) -> JSONResponse:
+    if standing is None:
+        detail = "another claim came first, and could not be read; ask again"
+        return JSONResponse(
+            {"error": "already_claimed", "detail": detail, "claimed_by": "", "claimed_at": None}, 409
+        )
+    record = standing.record
+    try:
+        history = list(await parts.ledger.history(repository, record.task.number))
+    except BzzzError:
+        history = []  # only the time is lost
+    since = held_since(standing, history)
+    answer = ClaimedAnswer(
+        error="already_claimed",
+        detail=f"{record.task} is {record.state.value} by {record.holder.agent} (epoch {record.epoch})",
+        claimed_by=record.holder.agent,
+        claimed_at=since,
+        state=record.state.value,
+        epoch=record.epoch,
+    )
+    return JSONResponse(answer.model_dump(), 409)

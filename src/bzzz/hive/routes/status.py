@@ -1,0 +1,35 @@
+"""``PUT .../status``: what became of a task. The same report twice is one report."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+from fastapi import APIRouter, HTTPException, Path
+from fastapi.concurrency import run_in_threadpool
+
+from bzzz.hive.part import PartsIn
+from bzzz.hive.schema import NUMBER_MAX, DoneAnswer, ErrorAnswer, StatusRequest
+from bzzz.hive.setting import METADATA_BYTES_MAX
+
+router = APIRouter()
+
+
+@router.put(
+    "/api/bzzz/projects/{project_id}/status", responses={404: {"model": ErrorAnswer}, 413: {"model": ErrorAnswer}}
+)
+async def status(
+    parts: PartsIn, project_id: Annotated[int, Path(ge=1, le=NUMBER_MAX)], report: StatusRequest
+) -> DoneAnswer:
+    """Stores the report. It grants, moves and ends no claim: the claim ref does."""
+    details = report.details()
+    try:
+        size_bytes = len(json.dumps(details, allow_nan=False))
+    except ValueError:
+        raise HTTPException(422, "metadata: NaN and Infinity are not JSON") from None
+    if size_bytes > METADATA_BYTES_MAX:
+        raise HTTPException(413, f"metadata: {size_bytes} bytes are above {METADATA_BYTES_MAX}")
+    new = await run_in_threadpool(parts.store.report, project_id, report.task_number, report.status, details)
+    if new is None:
+        raise HTTPException(404, f"there is no project {project_id}")
+    return DoneAnswer(new=new)

@@ -1,0 +1,163 @@
+"""Upgrades and downgrades with data in place, from nothing and from both kinds of predecessor database."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.support.hive_server import RealClock
+
+from bzzz.errors import SettingError, UsageError
+from bzzz.hive.database import downgrade_database, shown_url, upgrade_database
+from bzzz.hive.project import draft_from
+from bzzz.hive.setting import sqlite_url
+from bzzz.hive.store import HiveStore
+
+FLAGS = ("bzzz_enabled", "ready_to_claim", "private_repo", "github_token_required")
+
+PREDECESSOR = """
+CREATE TABLE projects (
+    id INTEGER PRIMARY KEY, name VARCHAR(255) UNIQUE, description TEXT, status VARCHAR(50),
+    github_repo VARCHAR(255), git_url VARCHAR(255), git_owner VARCHAR(255), git_repository VARCHAR(255),
+    git_branch VARCHAR(255) DEFAULT 'main',
+    metadata JSON, tags JSON, created_at TIMESTAMP, updated_at TIMESTAMP{flags}
+);
+CREATE TABLE agents (id INTEGER PRIMARY KEY, project_id INTEGER REFERENCES projects (id), name TEXT);
+CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL);
+INSERT INTO alembic_version VALUES ('004_their_own');
+INSERT INTO projects (id, name, git_url, metadata, tags, created_at)
+    VALUES (7, 'hive', 'https://bot:s3cret@github.com/acme/hive.git', '{{"stars": 3}}', '["web"]',
+            '2025-07-13 10:00:00');
+INSERT INTO projects (id, name, status) VALUES (8, 'notes', NULL);
+INSERT INTO agents VALUES (1, 7, 'walnut');
+"""
+
+
+def predecessor(path: Path, *, with_flags: bool) -> str:
+    flags = "".join(f", {flag} BOOLEAN DEFAULT FALSE" for flag in FLAGS) if with_flags else ""
+    connection = sqlite3.connect(path)
+    connection.executescript(PREDECESSOR.format(flags=flags))
+    if with_flags:
+        connection.execute("UPDATE projects SET bzzz_enabled = TRUE, ready_to_claim = NULL WHERE id = 7")
+        connection.commit()
+    connection.close()
+    return sqlite_url(path)
+
+
+def columns(path: Path, table: str = "projects") -> set[str]:
+    connection = sqlite3.connect(path)
+    found = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    connection.close()
+    return found
+
+
+def names(path: Path) -> list[str]:
+    connection = sqlite3.connect(path)
+    found = [row[0] for row in connection.execute("SELECT name FROM projects ORDER BY id")]
+    connection.close()
+    return found
+
+
+@pytest.mark.parametrize("with_flags", [False, True])
+def test_a_predecessor_database_upgrades_with_its_data(tmp_path: Path, with_flags: bool) -> None:
+    path = tmp_path / "their.db"
+    url = predecessor(path, with_flags=with_flags)
+    with HiveStore(url, RealClock()) as store:
+        hive, notes = store.projects()
+        assert (hive.id, hive.key, hive.branch) == (7, "acme/hive", "main")
+        assert hive.metadata == {"stars": 3}
+        assert hive.tags == ("web",)
+        assert hive.created_at == "2025-07-13T10:00:00Z"
+        assert hive.bzzz_enabled is with_flags
+        assert hive.ready_to_claim is False
+        assert "s3cret" not in repr(hive)
+        assert notes.problem == "it has no git address"
+        changed = store.change(7, {"bzzz_enabled": True})
+        assert changed is not None
+        assert [one.key for one in store.projects(active_only=True)] == ["acme/hive"]
+    connection = sqlite3.connect(path)
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("004_their_own",)]
+    assert connection.execute("SELECT project_id, name FROM agents").fetchall() == [(7, "walnut")]
+    connection.close()
+
+
+@pytest.mark.parametrize("with_flags", [False, True])
+def test_a_downgrade_takes_away_what_the_upgrade_added_and_nothing_of_the_predecessors(
+    tmp_path: Path, with_flags: bool
+) -> None:
+    path = tmp_path / "their.db"
+    url = predecessor(path, with_flags=with_flags)
+    before = columns(path)
+    upgrade_database(url)
+    assert columns(path) == before | set(FLAGS)
+    downgrade_database(url)
+    assert columns(path) == before
+    assert names(path) == ["hive", "notes"]
+    assert columns(path, "bzzz_task_reports") == set()
+    upgrade_database(url)
+    assert columns(path) == before | set(FLAGS)
+
+
+def test_each_step_goes_down_and_up_again_with_our_own_data_in_place(tmp_path: Path) -> None:
+    path = tmp_path / "hive.db"
+    url = sqlite_url(path)
+    with HiveStore(url, RealClock()) as store:
+        made = store.add(draft_from({"name": "shop", "git_url": "https://github.com/acme/shop"}, ""))
+        assert store.report(made.id, 3, "completed", {"a": 1}) is True
+    downgrade_database(url, "r0002")
+    assert columns(path) >= set(FLAGS)
+    downgrade_database(url, "r0001")
+    assert not columns(path) & set(FLAGS)
+    assert names(path) == ["shop"]
+    with HiveStore(url, RealClock()) as store:
+        (again,) = store.projects()
+        assert (again.name, again.bzzz_enabled) == ("shop", False)
+        assert store.reports(again.id) == {}
+    downgrade_database(url)
+    assert columns(path) == set()
+
+
+def test_several_hives_that_start_at_once_upgrade_one_database_once(tmp_path: Path) -> None:
+    url = predecessor(tmp_path / "their.db", with_flags=False)
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(upgrade_database, url) for _ in range(4)]:
+            done.result()
+    assert columns(tmp_path / "their.db") >= set(FLAGS)
+
+
+def test_a_failed_upgrade_leaves_the_database_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "their.db"
+    url = predecessor(path, with_flags=False)
+    connection = sqlite3.connect(path)
+    connection.execute("CREATE TABLE bzzz_webhook_deliveries (id INTEGER PRIMARY KEY)")
+    connection.close()
+    before = columns(path)
+    with pytest.raises(UsageError, match="cannot be prepared"):
+        upgrade_database(url)
+    assert columns(path) == before
+    assert columns(path, "bzzz_created") == set()
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "sqlite://", "sqlite:///:memory:", "mysql+nosuchdriver://u:s3cret@h/d", "oracle9://u:s3cret@h/d"],
+)
+def test_a_database_url_that_cannot_be_used_is_a_clear_setting_error(url: str) -> None:
+    with pytest.raises(SettingError) as caught:
+        upgrade_database(url)
+    assert "database_url" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "hive.db"
+    path.write_text("not a database, but long enough to be taken for the header of one\n" * 20)
+    with pytest.raises(UsageError, match="not a database") as caught:
+        upgrade_database(sqlite_url(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_password_in_the_database_url_is_never_shown() -> None:
+    assert "s3cret" not in shown_url("postgresql://hive:s3cret@db/hive")
