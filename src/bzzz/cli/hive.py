@@ -7,20 +7,13 @@ are chosen and joined.
 from __future__ import annotations
 
 import asyncio
-import importlib
-import time
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from bzzz.cli.hive_project import project_app, told
-from bzzz.core.task import Repository
 from bzzz.hive.setting import HiveSettings, read_secret
-
-FORGE_PATH = "/forge"
-GITHUB_API_URL = "https://api.github.com"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -28,18 +21,6 @@ app = typer.Typer(
     help="Hive: which repositories agents may work on, and what became of their tasks.",
 )
 app.add_typer(project_app, name="project")
-
-
-class SystemClock:
-    """The machine's clocks."""
-
-    def now_ms(self) -> int:
-        """See ``bzzz.ports.Clock``."""
-        return time.monotonic_ns() // 1_000_000
-
-    def wall_s(self) -> float:
-        """See ``bzzz.ports.Clock``."""
-        return time.time()
 
 
 @app.command("serve")
@@ -95,33 +76,7 @@ def serve(settings: HiveSettings, github_token: str | None = None) -> None:
     Raises:
         UsageError: a setting is wrong, or the database or the embedded forge cannot be opened.
     """
-    asyncio.run(_serve(settings, github_token))
-
-
-async def _serve(settings: HiveSettings, github_token: str | None) -> None:
     # Imported only here: a command that lists projects must not wait for forge, ledger and server.
-    from bzzz.hive.app import create_hive  # noqa: PLC0415 - as said
-    from bzzz.hive.server import HiveServer  # noqa: PLC0415 - as said
+    from bzzz.cli.compose_hive import serve_hive
 
-    embedded = importlib.import_module("bzzz.forge.embedded")
-    forge_url = settings.public_url + FORGE_PATH
-    forge_settings = embedded.EmbeddedForgeSettings(data_dir=settings.data_dir / "forge", base_url=forge_url)
-
-    def token_for(repository: Repository) -> str | None:
-        return github_token if repository.api_url == GITHUB_API_URL else None
-
-    forge: Any = importlib.import_module("bzzz.forge.client").GitHubForge(token_for=token_for)
-    ledger: Any = importlib.import_module("bzzz.ledger.git_ref").GitRefLedger(token_for=token_for)
-    try:
-        hive = create_hive(
-            replace(settings, forge_base_url=forge_url),
-            forge=forge,
-            ledger=ledger,
-            clock=SystemClock(),
-            classify=importlib.import_module("bzzz.core.capability").task_type,
-            mounts={FORGE_PATH: embedded.create_forge(forge_settings)},
-        )
-        await HiveServer(hive, settings).serve()
-    finally:
-        await forge.close()
-        await ledger.close()
+    asyncio.run(serve_hive(settings, github_token))

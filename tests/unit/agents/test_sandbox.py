@@ -97,7 +97,7 @@ def test_nothing_else_of_the_machine_can_be_seen_or_changed(tmp_path: Path, name
     for script in (
         f"cat {secret}",
         "cat /etc/shadow",
-        "ls /root/.ssh",
+        "ls /home/somebody/.ssh",
         f"cat /proc/{os.getpid()}/environ",
         f"kill -0 {os.getpid()}",
         "touch /usr/x",

@@ -1,0 +1,81 @@
+"""``bzzz simulate``: seeded worlds of many nodes, with faults, and what the checkers found.
+
+The first seed is printed first, always, so that any failure can be repeated with ``--seed``. It ends with
+status 1 if an invariant did not hold.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Annotated
+
+import typer
+
+from bzzz.errors import UsageError
+from bzzz.simulation.fault import FaultKind
+from bzzz.simulation.report import Summary, run_worlds, story
+from bzzz.simulation.world import Scale
+
+NODES_MAX = 5_000
+TASKS_MAX = 100_000
+STORIES_MAX = 3
+FRESH_SEEDS = 2**31
+
+
+def parse_faults(text: str) -> tuple[FaultKind, ...]:
+    """Read ``none``, ``all`` or names with commas between, in the order of ``FaultKind``.
+
+    Raises:
+        UsageError: a name is not known; the message lists those that are.
+    """
+    words = [word.strip().lower() for word in text.split(",") if word.strip()]
+    if words == ["none"] or not words:
+        return ()
+    if words == ["all"]:
+        return tuple(FaultKind)
+    known = {kind.value for kind in FaultKind}
+    for word in words:
+        if word not in known:
+            raise UsageError(f"--faults: {word!r} is not known; it is none, all, or of {', '.join(sorted(known))}")
+    return tuple(kind for kind in FaultKind if kind.value in words)
+
+
+def simulate(
+    nodes: Annotated[int, typer.Option(min=1, max=NODES_MAX, help="Nodes in each world.")] = 5,
+    tasks: Annotated[int, typer.Option(min=1, max=TASKS_MAX, help="Tasks in each world.")] = 20,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many worlds; 100, or 1 with --seed.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The first world's seed; a fresh one if left out.")
+    ] = None,
+    faults: Annotated[
+        str, typer.Option(help=f"none, all, or of {', '.join(FaultKind)}; with commas between.")
+    ] = "none",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Play the claim protocol in seeded worlds with faults, and check that it holds."""
+    try:
+        kinds = parse_faults(faults)
+    except UsageError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(2) from None
+    scale = Scale(nodes, tasks)
+    first = secrets.randbelow(FRESH_SEEDS) if seed is None else seed
+    count = seeds if seeds is not None else (1 if seed is not None else 100)
+    typer.echo(f"first seed {first}", err=as_json)
+    summary = Summary(scale, tuple(kind.value for kind in kinds))
+    for result, elapsed_s in run_worlds(first, count, scale, kinds):
+        summary.add(result, elapsed_s)
+    for violation in summary.violations[:STORIES_MAX]:
+        typer.echo(f"seed {violation.seed}: {violation.checker} does not hold: {violation.detail}", err=True)
+        again = f"bzzz simulate --nodes {nodes} --tasks {tasks} --seed {violation.seed} --faults {faults}"
+        typer.echo(f"repeat it with: {again}", err=True)
+        for line in story(violation, scale, kinds):
+            typer.echo(line, err=True)
+    if as_json:
+        typer.echo(json.dumps(summary.to_object()))
+    else:
+        for line in summary.lines():
+            typer.echo(line)
+    if summary.violations:
+        raise typer.Exit(1)
