@@ -45,6 +45,7 @@ class Entry:
     vouched_ms: int = 0
     vouches: int = 0
     silence_asked_ms: int | None = None
+    silence_ask_again_ms: int = 0
     place: int = 0
     announced: tuple[object, ...] | None = None
 

@@ -50,7 +50,8 @@ class Policy:
     hint_refuted_ms: int = 600_000
     check_spacing_ms: int = 5_000
     late_tick_ms: int = 5_000
-    objection_wait_ms: int = 3_000
+    objection_wait_ms: int = 60_000
+    objection_ask_ms: int = 15_000
     vouches_max: int = 8
 
     repositories_interval_ms: int = 60_000

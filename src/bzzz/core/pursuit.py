@@ -109,8 +109,15 @@ class Pursuit:
         if claim.state is not RecordState.HELD or not ctx.verdict(entry, claim).by_silence:
             return True
         asked_ms = entry.silence_asked_ms
-        if asked_ms is None or ctx.now_ms - asked_ms > 10 * policy.objection_wait_ms:
+        if asked_ms is None or ctx.now_ms - asked_ms > 2 * policy.objection_wait_ms:
             asked_ms = entry.silence_asked_ms = ctx.now_ms
+            entry.silence_ask_again_ms = asked_ms
+        due_ms = asked_ms + policy.objection_wait_ms
+        if ctx.now_ms >= due_ms:
+            return True
+        if ctx.now_ms >= entry.silence_ask_again_ms:
+            # More than once, for a question or its answer may be lost.
+            entry.silence_ask_again_ms = ctx.now_ms + policy.objection_ask_ms
             task = entry.task.id
             data = {
                 "ask": HEARD_OF_HOLDER,
@@ -120,10 +127,7 @@ class Pursuit:
                 "epoch": claim.epoch,
             }
             ctx.emit(Publish(DISCUSSION_TOPIC, Discussion("coordination_request", data)))
-        due_ms = asked_ms + policy.objection_wait_ms
-        if ctx.now_ms >= due_ms:
-            return True
-        ctx.timers.set(("turn", entry.task.id), due_ms)
+        ctx.timers.set(("turn", entry.task.id), min(due_ms, entry.silence_ask_again_ms))
         return False
 
     def asked(self, message: Discussion) -> None:
@@ -134,7 +138,7 @@ class Pursuit:
             return
         task = TaskId(repository, number)
         if self._vouchable(task) is not None:
-            wait_ms = weight(str(task), ctx.profile.peer) % max(1, ctx.policy.objection_wait_ms // 2)
+            wait_ms = weight(str(task), ctx.profile.peer) % max(1, ctx.policy.objection_ask_ms // 3)
             ctx.timers.set(("vouch", task), ctx.now_ms + wait_ms)
 
     def vouch_due(self, task: TaskId) -> None:
@@ -165,7 +169,7 @@ class Pursuit:
         known, asked_ms = entry.known(), entry.silence_asked_ms
         if speaker == claim.peer or known is None or (known.epoch, known.peer) != (claim.epoch, claim.peer):
             return
-        if asked_ms is None or ctx.now_ms - asked_ms > 10 * policy.objection_wait_ms:
+        if asked_ms is None or ctx.now_ms - asked_ms > 2 * policy.objection_wait_ms:
             return
         if entry.vouches < policy.vouches_max:
             entry.vouches += 1
