@@ -100,7 +100,7 @@ class World:
         self.seed = seed
         self.scale = scale
         self.rng = random.Random(seed)  # noqa: S311 - a simulation
-        self.policy = policy or Policy()
+        self.policy = policy or (self._draw_policy() if faults else Policy())
         self.flaw = flaw
         self.tracing = tracing
         self.lines: list[tuple[int, str, str, str, TaskId | None]] = []
@@ -171,6 +171,11 @@ class World:
         if not self.violations:
             self.checkers.at_end()
         return self._result()
+
+    def _draw_policy(self) -> Policy:
+        """Faults meet short and long patience: with a short ttl, much more is taken over."""
+        ttl_s = self.rng.choice((90, 180, 900))
+        return Policy(claim_ttl_s=ttl_s, renew_interval_ms=ttl_s * 1_000 // 3)
 
     def _open_slowly(self) -> None:
         """Let most issues come while the faults last, so that these meet work."""
