@@ -37,6 +37,8 @@ class Context:
         self.accepting = True
         self.cooldown_until_ms = 0
         self.awake_since_ms = 0
+        self.started_ms = 0
+        self.settled_ms = 0
         self._nonces = 0
 
     def emit(self, effect: Effect) -> None:
@@ -64,6 +66,15 @@ class Context:
         elif task != entry.task and task.updated_at >= entry.task.updated_at:
             entry.task = task
         return entry
+
+    def settle(self) -> None:
+        """Somebody new is there: while this node is new itself, let the mesh form before trying for anything.
+
+        Nodes that start together would else each think themselves alone, and all try for everything.
+        """
+        if self.now_ms <= self.settled_ms:
+            latest_ms = self.started_ms + self.policy.settle_max_ms
+            self.settled_ms = max(self.settled_ms, min(latest_ms, self.now_ms + self.policy.settle_ms))
 
     def ask_ledger(self, entry: Entry) -> None:
         """Read a claim; never two readings at once, so that a late answer is not taken for a newer one."""

@@ -164,7 +164,8 @@ class NodeCore:
         ctx = self.context
         for topic in (COORDINATION_TOPIC, DISCUSSION_TOPIC, ESCALATION_TOPIC):
             ctx.emit(JoinTopic(topic))
-        ctx.awake_since_ms = ctx.now_ms
+        ctx.awake_since_ms = ctx.started_ms = ctx.settled_ms = ctx.now_ms
+        ctx.settle()
         self._holding.recover_all(event.recovered)
         self.watch.adopt(event.repositories)
         for place, wait_ms in enumerate(HELLO_STEPS_MS):
@@ -329,6 +330,7 @@ class NodeCore:
     # --- members ----------------------------------------------------------------------------------------
 
     def _member_changed(self, member: Member) -> None:
+        self.context.settle()
         self._greet()
         self.watch.elect()
         self._pursuit.consider_held_by(member.peer)

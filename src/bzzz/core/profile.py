@@ -60,6 +60,7 @@ class Policy:
     watch_spacing_ms: int = 200
     audit_interval_ms: int = 600_000
     settle_ms: int = 1_500
+    settle_max_ms: int = 8_000
     announce_interval_ms: int = 60_000
     announce_batch_max: int = 20
 

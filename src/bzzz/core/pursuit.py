@@ -263,7 +263,7 @@ class Pursuit:
         ctx = self._ctx
         if not self._wanted(entry):
             return None
-        at_ms = max(entry.not_before_ms, ctx.cooldown_until_ms)
+        at_ms = max(entry.not_before_ms, ctx.cooldown_until_ms, ctx.settled_ms)
         if claim is None or claim.state is RecordState.RELEASED:
             return at_ms
         verdict = ctx.verdict(entry, claim)
