@@ -116,6 +116,7 @@ class NodeCore:
             "vouch": pursuit.vouch_due,
             "check": holding.check_due,
             "audit": self.watch.audit_due,
+            "elect": self.watch.elect,
             "turn": pursuit.turn_came,
             "renew": holding.renewal_due,
             "swap": self._swap_due,
@@ -332,7 +333,7 @@ class NodeCore:
     def _member_changed(self, member: Member) -> None:
         self.context.settle()
         self._greet()
-        self.watch.elect()
+        self.watch.elect_soon()
         self._pursuit.consider_held_by(member.peer)
         if member.liveness is Liveness.LEFT:
             self._pursuit.consider_all()
@@ -371,7 +372,7 @@ class NodeCore:
         ctx.notice("info", f"{member.agent or member.peer} is suspected to be away")
         member.probes = 0
         ctx.timers.set(("probe", member.peer), ctx.now_ms)
-        self.watch.elect()
+        self.watch.elect_soon()
 
     def _probe_due(self, peer: str) -> None:
         ctx = self.context
@@ -388,7 +389,7 @@ class NodeCore:
         if member.liveness is Liveness.DEAD:
             ctx.notice("warning", f"{member.agent or member.peer} is dead: its host refuses connections")
             self._pursuit.consider_held_by(event.peer)
-            self.watch.elect()
+            self.watch.elect_soon()
             return
         # Quick while refusals add up or little is known, then ever slower: a paused host is left alone.
         patience = 0 if member.refused_first_ms is not None else max(0, member.probes - 5)

@@ -123,6 +123,10 @@ class Watch:
                 wait_ms = ctx.policy.audit_interval_ms * max(1, len(peers) - 1)
                 ctx.timers.set_earlier(("audit", key), ctx.now_ms + wait_ms)
 
+    def elect_soon(self) -> None:
+        """Members changed, and others may at the same moment: count them together."""
+        self._ctx.timers.set_earlier(("elect",), self._ctx.now_ms + self._ctx.policy.elect_delay_ms)
+
     def changed(self, repository: str) -> None:
         """A hint that something changed there; any repository, if the name is empty."""
         for key, watched in self.watched.items():

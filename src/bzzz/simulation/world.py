@@ -28,6 +28,7 @@ from bzzz.simulation.shell import Shell
 FAULTS_MS = 30 * 60_000
 HEALING_MS_MAX = 8 * 3_600_000
 SETTLING_MS = 240_000
+CALM_SETTLING_MS = 15_000
 TRACE_LINES_MAX = 400_000
 
 
@@ -167,7 +168,7 @@ class World:
         if not self.violations:
             self._play(healed_ms + HEALING_MS_MAX, self.checkers.all_ended)
         if not self.violations and self.checkers.all_ended():
-            self._play(self.now_ms + SETTLING_MS)
+            self._play(self.now_ms + (SETTLING_MS if self.kinds else CALM_SETTLING_MS))
         if not self.violations:
             self.checkers.at_end()
         return self._result()
