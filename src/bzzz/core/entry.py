@@ -67,6 +67,8 @@ class Entry:
     failures: int = 0
     tries: int = 0
     pull_request: str | None = None
+    pull_by: str = ""
+    listed: bool = False
 
     def happen(self, event: ClaimEvent) -> None:
         """Take the table's transition.

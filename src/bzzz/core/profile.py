@@ -59,6 +59,7 @@ class Policy:
     watch_interval_max_ms: int = 300_000
     watch_spacing_ms: int = 200
     elect_delay_ms: int = 100
+    orphans_per_reading_max: int = 5
     audit_interval_ms: int = 600_000
     settle_ms: int = 1_500
     settle_max_ms: int = 8_000

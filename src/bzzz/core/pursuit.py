@@ -199,6 +199,9 @@ class Pursuit:
             # Heard of meanwhile, and not read: make sure again.
             ctx.ask_forge(entry, read_claim=True)
             return
+        expected = standing.version if standing is not None else None
+        if event.claim_read and event.standing is None and entry.standing_since_ms < entry.confirm_asked_ms:
+            expected = None  # the ref was removed by hand; epochs go on from what is remembered
         record = ClaimRecord(
             task=event.task,
             epoch=standing.record.epoch + 1 if standing is not None else 1,
@@ -210,7 +213,7 @@ class Pursuit:
             strikes=standing.record.strikes if standing is not None else 0,
         )
         entry.happen(ClaimEvent.CONFIRMED)
-        self._swaps.send(entry, standing.version if standing is not None else None, record, "claim")
+        self._swaps.send(entry, expected, record, "claim")
 
     def not_confirmed(self, event: TaskNotConfirmed) -> None:
         """The forge or the ledger did not answer: stand down for a while."""
