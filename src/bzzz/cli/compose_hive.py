@@ -31,6 +31,7 @@ from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.runtime.clock import SystemClock
 
 FORGE_PATH = "/forge"
+LISTEN_BACKLOG = 512
 HOOK_EVENTS = ("issues", "issue_comment", "pull_request", "push")
 GITHUB_API_URL = "https://api.github.com"
 GITHUB_URL = "https://github.com"
@@ -98,9 +99,15 @@ def _listen(settings: HiveSettings) -> socket.socket:
         allowed = "with it, --base-url says how nodes reach this Hive: http://NAME:PORT"
         raise SettingError("hive serve", "--host", settings.host, allowed)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # With the protocol named, asyncio turns Nagle's delay off; without, each answer can take 40 ms more.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        return socket.create_server((settings.host, settings.port), family=family)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+        listening.listen(LISTEN_BACKLOG)
+        return listening
     except OSError as error:
+        listening.close()
         place, reason = f"{settings.host}:{settings.port}", error.strerror or error
         raise UsageError(f"Hive cannot listen on {place}: {reason}; choose another --port") from None
 

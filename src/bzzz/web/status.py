@@ -24,8 +24,8 @@ def node_status(node: Node, transport: Transport, outbox_waiting: int) -> dict[s
         "name": profile.agent,
         "version": profile.version,
         "incarnation": profile.incarnation,
-        "uptime_s": round((ctx.now_ms - node.started_ms) / 1000, 1),
-        "status": "stopping" if ctx.stopping else ("busy" if ctx.places_left() == 0 else "ready"),
+        "uptime_s": round((node.now_ms() - node.started_ms) / 1000, 1),
+        "status": _node_state(node),
         "current_tasks": profile.max_tasks - ctx.places_left(),
         "max_tasks": profile.max_tasks,
         "capabilities": list(profile.capabilities),
@@ -70,7 +70,7 @@ def peers_status(node: Node, transport: Transport) -> list[dict[str, Any]]:
             "specialization": member.specialization,
             "models": list(member.models),
             "version": member.version,
-            "heard_s_ago": round((ctx.now_ms - member.heard_ms) / 1000, 1),
+            "heard_s_ago": round((node.now_ms() - member.heard_ms) / 1000, 1),
             "addresses": list(connected.get(member.peer, member.addresses)),
         }
         for member in sorted(ctx.membership, key=lambda m: (m.agent, m.peer))
@@ -86,7 +86,7 @@ def tasks_status(node: Node) -> list[dict[str, Any]]:
 
 def task_status(node: Node, entry: Entry) -> dict[str, Any]:
     """One task: what is known of its claim and, where it is ours, of the attempt."""
-    claim = node.core.context.believed(entry)
+    claim = entry.believed()
     if entry.state not in (ClaimState.IDLE, ClaimState.LOSING):
         state = entry.state.value
     elif claim is None:
@@ -109,6 +109,15 @@ def task_status(node: Node, entry: Entry) -> dict[str, Any]:
         "pull_request": entry.pull_request,
         "html_url": entry.task.url,
     }
+
+
+def _node_state(node: Node) -> str:
+    ctx = node.core.context
+    if ctx.stopping:
+        return "stopping"
+    if node.now_ms() < ctx.settled_ms:
+        return "starting"
+    return "busy" if ctx.places_left() == 0 else "ready"
 
 
 def _agent_of(node: Node, peer: str | None) -> str | None:
