@@ -72,6 +72,7 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
         models=config["node.models"],
         max_tasks=config["node.max_tasks"],
         version=__version__,
+        wall_at_zero_s=clock.wall_s() - clock.now_ms() / 1000,
     )
     policy = Policy(
         label=config["tasks.label"],

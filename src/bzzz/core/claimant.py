@@ -45,6 +45,7 @@ class Claimant:
             commit=commit,
             reason=reason[:REASON_CHARS_MAX] if reason else None,
             strikes=own.record.strikes if strikes is None else strikes,
+            noted_at=self._ctx.noted_at(),
         )
 
     def tell_claim(self, entry: Entry) -> None:
