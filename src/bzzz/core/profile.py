@@ -54,6 +54,7 @@ class Policy:
     objection_wait_ms: int = 60_000
     objection_ask_ms: int = 15_000
     vouches_max: int = 8
+    vouches_per_minute_max: int = 60
 
     repositories_interval_ms: int = 60_000
     watch_interval_min_ms: int = 10_000
