@@ -218,6 +218,7 @@ class Pursuit:
             reason=self._reason(entry, claim),
             strikes=standing.record.strikes if standing is not None else 0,
             noted_at=ctx.noted_at(),
+            answered=standing.record.answered if standing is not None else 0,
         )
         entry.happen(ClaimEvent.CONFIRMED)
         self._swaps.send(entry, expected, record, "claim")

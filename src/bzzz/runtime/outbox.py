@@ -176,6 +176,9 @@ class Outbox:
         elif item.kind == "delivered":
             await self._forge.add_labels(repository, number, ["completed"])
             await self._forge.remove_label(repository, number, "in-progress")
+        elif item.kind == "reopened":
+            await self._forge.remove_label(repository, number, "completed")
+            await self._forge.remove_label(repository, number, "needs-human")
         elif item.kind in ("released", "escalated"):
             await self._forge.remove_label(repository, number, "in-progress")
         if item.kind == "escalated":
