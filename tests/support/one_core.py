@@ -73,7 +73,9 @@ class OneCore:
         """A peer says something."""
         return self.step(ev.Heard(peer, message))
 
-    def meet(self, peer: str, *, incarnation: int = 1, addresses: tuple[str, ...] = ("/ip4/10.0.0.9/tcp/1",)) -> None:
+    def meet(
+        self, peer: str, *, incarnation: int = 1, addresses: tuple[str, ...] = ("/ip4/10.0.0.9/tcp/1",)
+    ) -> None:
         """A peer connects and introduces itself."""
         self.step(ev.PeerUp(peer, addresses))
         self.hear(peer, Capability(f"agent-{peer}", incarnation, (), (), "", "0"))

@@ -6,12 +6,12 @@ import itertools
 from pathlib import Path
 
 import pytest
+from tests.support.one_core import TASK
 
 from bzzz.core.claim import HOLDING, OCCUPYING, TRANSITIONS, ClaimEvent, ClaimState, advance
 from bzzz.core.diagram import mermaid, page
 from bzzz.core.entry import Entry
 from bzzz.errors import IllegalTransition
-from tests.support.one_core import TASK
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -51,7 +51,9 @@ def test_every_state_can_be_reached_and_left_for_idle() -> None:
 
 
 def test_a_holder_never_becomes_idle_but_by_an_answer_about_the_ledger_or_the_pull_request() -> None:
-    causes = {event for (state, event), after in TRANSITIONS.items() if state in HOLDING and after is ClaimState.IDLE}
+    causes = {
+        event for (state, event), after in TRANSITIONS.items() if state in HOLDING and after is ClaimState.IDLE
+    }
     assert causes == {ClaimEvent.PULL_FOUND, ClaimEvent.SWAP_WON, ClaimEvent.SWAP_LOST, ClaimEvent.SWAP_REFUSED}
 
 
