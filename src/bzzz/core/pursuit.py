@@ -206,7 +206,7 @@ class Pursuit:
             ctx.ask_forge(entry, read_claim=True)
             return
         expected = standing.version if standing is not None else None
-        if event.claim_read and event.standing is None and entry.standing_since_ms < entry.confirm_asked_ms:
+        if event.claim_read and event.standing is None and entry.standing_since_ms <= entry.confirm_asked_ms:
             expected = None  # the ref was removed by hand; epochs go on from what is remembered
         record = ClaimRecord(
             task=event.task,
