@@ -16,6 +16,9 @@ from tests.support.mesh_node import libp2p_settings
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 
 
+BEAT_S = 0.2  # how often this process speaks: its load, and nothing that a test waits for
+
+
 async def main(folder: str, name: str, listen: str, topic: str, *static_peers: str) -> None:
     settings = libp2p_settings(
         Path(folder), name, listen=(listen,), static_peers=static_peers, mdns=not static_peers
@@ -28,7 +31,7 @@ async def main(folder: str, name: str, listen: str, topic: str, *static_peers: s
     while True:
         await transport.publish(topic, f"{name} {number}".encode())
         number += 1
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(BEAT_S)
 
 
 if __name__ == "__main__":

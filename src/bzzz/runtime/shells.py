@@ -21,6 +21,10 @@ class AgentChoice:
     output_bytes_max: int = 8 * 1024 * 1024
 
 
+def _nobody(_: Comment) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Shells:
     """What carries out a core's effects. ``hive`` may be absent.
@@ -39,5 +43,5 @@ class Shells:
     clock: Clock
     agent: AgentChoice
     admit: Callable[[Repository, Issue], Task | str]
-    may_ask: Callable[[Comment], bool]
     escalate: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
+    may_ask: Callable[[Comment], bool] = _nobody
