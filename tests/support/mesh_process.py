@@ -15,7 +15,6 @@ from tests.support.mesh_node import libp2p_settings
 
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 
-
 BEAT_S = 0.2  # how often this process speaks: its load, and nothing that a test waits for
 
 
