@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from bzzz.errors import UsageError
+
 if TYPE_CHECKING:
     from bzzz.demo.run import Demo, Result
 
@@ -33,10 +35,14 @@ def demo(
 
     Example:  bzzz demo --keep
     """
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--folder {folder}: an empty folder is needed")
     work = folder or Path(tempfile.mkdtemp(prefix="bzzz-demo-"))
     work.mkdir(parents=True, exist_ok=True)
     try:
         good = asyncio.run(_play(work, as_json=as_json, keep=keep))
+    except asyncio.CancelledError:
+        raise typer.Exit(128 + signal.SIGTERM) from None
     finally:
         if folder is None:
             shutil.rmtree(work, ignore_errors=True)

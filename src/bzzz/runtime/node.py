@@ -121,6 +121,11 @@ class Node:
         """Whether this node has ended: its journal and its adapters are, or are being, closed."""
         return self._closed
 
+    @property
+    def has_hive(self) -> bool:
+        """Whether repositories are discovered from a Hive."""
+        return self._shells.hive is not None
+
     def now_ms(self) -> int:
         """The clock that the core's times are read from."""
         return self._clock.now_ms()
