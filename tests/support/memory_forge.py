@@ -80,6 +80,10 @@ class MemoryForge:
     async def find_pull(self, repository: Repository, branch: str) -> Pull | None:
         return self.pulls.get((await self._call("find_pull", repository), branch))
 
+    async def list_pulls(self, repository: Repository) -> Sequence[Pull]:
+        key = await self._call("list_pulls", repository)
+        return tuple(pull for (known, _), pull in reversed(self.pulls.items()) if known == key)
+
     async def open_pull(self, repository: Repository, *, branch: str, base: str, title: str, body: str) -> Pull:
         key = await self._call("open_pull", repository)
         number = len(self.pulls) + 1

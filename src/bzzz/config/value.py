@@ -138,10 +138,11 @@ def hook(value: Any) -> str:
 
 
 def path(value: Any) -> str:
-    """A file's name, ``~`` expanded."""
+    """A file's name, ``~`` and variables expanded."""
     if not isinstance(value, str) or not value.isprintable() or len(value) > PATH_CHARS_MAX:
         raise ValueError("a file name is needed")
-    return os.path.expanduser(value)  # noqa: PTH111
+    # Variables too, for systemd tells its credentials' folder by one: ${CREDENTIALS_DIRECTORY}/hive-key
+    return os.path.expandvars(os.path.expanduser(value))  # noqa: PTH111
 
 
 def folder(value: Any) -> str:

@@ -175,7 +175,7 @@ class Stage:
         return settings
 
     async def meshed(self) -> None:
-        """Wait until every node hears every other one.
+        """Wait until every node hears every other one and is ready to take tasks.
 
         Raises:
             BzzzError: not within ``START_S_MAX``.
@@ -184,7 +184,7 @@ class Stage:
         try:
             async with asyncio.timeout(START_S_MAX):
                 for node in self.nodes.values():
-                    while len(await self._alive_peers(node)) < wanted:  # noqa: ASYNC110  other processes
+                    while len(await self._alive_peers(node)) < wanted or await self._is_starting(node):  # noqa: ASYNC110
                         await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise BzzzError(
@@ -194,6 +194,9 @@ class Stage:
     async def _alive_peers(self, node: RunningNode) -> list[Any]:
         found = (await self.ask(node, "/peers"))["peers"]
         return [peer for peer in found if peer["liveness"] == "alive" and peer["max_tasks"]]
+
+    async def _is_starting(self, node: RunningNode) -> bool:
+        return bool((await self.ask(node, "/status")).get("status", "starting") == "starting")
 
     async def ask(self, node: RunningNode, path: str) -> Any:
         """One answer of a node's local API; an empty object while it does not answer."""

@@ -36,6 +36,7 @@ from bzzz.errors import (
     ServiceMissing,
 )
 from bzzz.ports import Hive, SwapResult, Work
+from bzzz.runtime.again import Again
 from bzzz.runtime.event_log import EventLog
 from bzzz.runtime.failure import retry_after_ms
 from bzzz.runtime.shells import Shells
@@ -67,6 +68,7 @@ class LedgerShell:
         self._ledger = shells.ledger
         self._forge = shells.forge
         self._admit = shells.admit
+        self._again = Again(shells.forge, shells.may_ask)
         self._events = events
         self._find = find
         self._work_of = work_of
@@ -88,10 +90,11 @@ class LedgerShell:
         try:
             listing = await self._forge.list_issues(repository, self._label)
             claims = await self._ledger.list(repository)
+            asked = await self._again.find(repository, listing.issues, claims)
         except BzzzError as error:
             return TasksNotListed(effect.repository, str(error), retry_after_ms(error))
         tasks = tuple(task for issue in listing.issues if (task := self._admitted(repository, issue)) is not None)
-        return TasksListed(effect.repository, tasks, tuple(sorted(claims.items())), listing.unchanged)
+        return TasksListed(effect.repository, tasks, tuple(sorted(claims.items())), listing.unchanged, asked)
 
     async def confirm(self, effect: ConfirmTask) -> Event:
         """Read one issue again, and its claim if it had one."""

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bzzz.core.record import RecordState
 from bzzz.core.task import Repository
 from bzzz.errors import BzzzError, ServiceConflict, ServiceMissing
 from bzzz.ports import OutboxItem
@@ -47,6 +48,7 @@ class Outbox:
     def __init__(self, shells: Shells, find: Callable[[str], Repository | None], events: EventLog) -> None:
         self._journal = shells.journal
         self._forge = shells.forge
+        self._ledger = shells.ledger
         self._hive = shells.hive
         self._escalate = shells.escalate
         self._clock = shells.clock
@@ -55,6 +57,8 @@ class Outbox:
         self._wake = asyncio.Event()
         self._delivering = asyncio.Lock()
         self._waiting: dict[int, _Waiting] = {}
+        # What an earlier start left may have been overtaken by another holder meanwhile.
+        self._left = {item.id for item in self._journal.pending(BATCH_ITEMS_MAX)}
 
     def wake(self) -> None:
         """There is a new report."""
@@ -98,7 +102,12 @@ class Outbox:
             # Withdrawn from Hive: it may come back.
             failures.append(BzzzError(f"{item.task.repository} is not among the active repositories"))
         else:
-            for place, deliver in self._places():
+            try:
+                overtaken = await self._overtaken(item, repository)
+            except Exception as error:  # whatever the ledger does, the other reports go on
+                failures.append(error)
+                overtaken = False
+            for place, deliver in [] if overtaken or failures else self._places():
                 if place not in waiting.taken:
                     failure = await self._offer(item, repository, deliver)
                     if failure is None:
@@ -108,6 +117,7 @@ class Outbox:
         if not failures:
             self._journal.delivered(item.id)
             del self._waiting[item.id]
+            self._left.discard(item.id)
             return True
         wait_s = min(RETRY_S_MAX, RETRY_S * 2 ** min(item.tries, 16))
         least_ms = [retry_after_ms(failure) or 0 for failure in failures if isinstance(failure, BzzzError)]
@@ -117,6 +127,25 @@ class Outbox:
             text = "; ".join(str(failure) for failure in failures)
             self._events.tell("report_waits", level="warning", task=str(item.task), text=text)
         return False
+
+    async def _overtaken(self, item: OutboxItem, repository: Repository) -> bool:
+        """Whether a late report tells of what is over, so that it would undo a newer holder's.
+
+        The ledger is asked, but only for reports that an earlier start left or that failed before.
+
+        Raises:
+            BzzzError: the ledger could not be read.
+        """
+        if item.id not in self._left and item.tries == 0:
+            return False
+        standing = await self._ledger.read(repository, item.task.number)
+        if standing is None:
+            return False
+        record = standing.record
+        over = record.epoch > item.epoch or (item.kind == "claimed" and record.state is not RecordState.HELD)
+        if over:
+            self._events.tell("report_overtaken", task=str(item.task), epoch=item.epoch, report=item.kind)
+        return over
 
     def _places(self) -> list[tuple[str, _Deliver]]:
         places: list[tuple[str, _Deliver]] = [("forge", self._to_forge)]
@@ -147,6 +176,9 @@ class Outbox:
         elif item.kind == "delivered":
             await self._forge.add_labels(repository, number, ["completed"])
             await self._forge.remove_label(repository, number, "in-progress")
+        elif item.kind == "reopened":
+            await self._forge.remove_label(repository, number, "completed")
+            await self._forge.remove_label(repository, number, "needs-human")
         elif item.kind in ("released", "escalated"):
             await self._forge.remove_label(repository, number, "in-progress")
         if item.kind == "escalated":

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bzzz.core.task import Issue, Repository, Task
+from bzzz.core.task import Comment, Issue, Repository, Task
 from bzzz.ports import AgentRunner, Clock, Forge, Hive, Journal, Ledger, Transport
 
 
@@ -25,7 +25,8 @@ class AgentChoice:
 class Shells:
     """What carries out a core's effects. ``hive`` may be absent.
 
-    ``admit`` decides whether an issue is a task: a task, or why not. ``escalate`` tells the operator's
+    ``admit`` decides whether an issue is a task: a task, or why not; ``may_ask`` whether a comment's author may
+    set agents to work. ``escalate`` tells the operator's
     webhook, where one is set.
     """
 
@@ -38,4 +39,5 @@ class Shells:
     clock: Clock
     agent: AgentChoice
     admit: Callable[[Repository, Issue], Task | str]
+    may_ask: Callable[[Comment], bool]
     escalate: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None

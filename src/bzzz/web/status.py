@@ -25,7 +25,7 @@ def node_status(node: Node, transport: Transport, outbox_waiting: int) -> dict[s
         "version": profile.version,
         "incarnation": profile.incarnation,
         "uptime_s": round((node.now_ms() - node.started_ms) / 1000, 1),
-        "status": "stopping" if ctx.stopping else ("busy" if ctx.places_left() == 0 else "ready"),
+        "status": _node_state(node),
         "current_tasks": profile.max_tasks - ctx.places_left(),
         "max_tasks": profile.max_tasks,
         "capabilities": list(profile.capabilities),
@@ -90,7 +90,7 @@ def tasks_status(node: Node) -> list[dict[str, Any]]:
 
 def task_status(node: Node, entry: Entry) -> dict[str, Any]:
     """One task: what is known of its claim and, where it is ours, of the attempt."""
-    claim = node.core.context.believed(entry)
+    claim = entry.believed()
     if entry.state not in (ClaimState.IDLE, ClaimState.LOSING):
         state = entry.state.value
     elif claim is None:
@@ -113,6 +113,15 @@ def task_status(node: Node, entry: Entry) -> dict[str, Any]:
         "pull_request": entry.pull_request,
         "html_url": entry.task.url,
     }
+
+
+def _node_state(node: Node) -> str:
+    ctx = node.core.context
+    if ctx.stopping:
+        return "stopping"
+    if node.now_ms() < ctx.settled_ms:
+        return "starting"
+    return "busy" if ctx.places_left() == 0 else "ready"
 
 
 def _agent_of(node: Node, peer: str | None) -> str | None:
