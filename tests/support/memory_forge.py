@@ -82,7 +82,7 @@ class MemoryForge:
 
     async def list_pulls(self, repository: Repository) -> Sequence[Pull]:
         key = await self._call("list_pulls", repository)
-        return [pull for (place, _), pull in self.pulls.items() if place == key]
+        return tuple(pull for (known, _), pull in reversed(self.pulls.items()) if known == key)
 
     async def open_pull(self, repository: Repository, *, branch: str, base: str, title: str, body: str) -> Pull:
         key = await self._call("open_pull", repository)

@@ -160,6 +160,7 @@ class World:
             clock=clock,
             agent=AgentChoice(name, {"kind": "patch"}),
             admit=admit_all,
+            may_ask=lambda comment: comment.association == "OWNER",
             escalate=escalate,
         )
         profile = Profile(

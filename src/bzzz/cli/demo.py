@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from bzzz.errors import UsageError
+
 if TYPE_CHECKING:
     from bzzz.demo.run import Demo, Result
 
@@ -36,6 +38,8 @@ def demo(
 
     Example:  bzzz demo --keep
     """
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--folder {folder}: an empty folder is needed")
     signal.signal(signal.SIGTERM, _terminated)
     work = folder or Path(tempfile.mkdtemp(prefix="bzzz-demo-"))
     try:

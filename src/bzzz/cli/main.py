@@ -103,5 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(0)
     except BzzzError as error:
-        typer.echo(f"bzzz: {error}", err=True)
+        # A part of the text may be a stranger's answer: one line, and nothing that moves the cursor.
+        text = "".join(c if c.isprintable() else " " for c in str(error))
+        typer.echo(f"bzzz: {' '.join(text.split())}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)

@@ -30,6 +30,7 @@ START_S_MAX = 30.0
 STOP_S_MAX = 10.0
 POLL_S = 0.05
 PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 EventTaker = Callable[[str, Mapping[str, Any]], None]
 
@@ -252,7 +253,7 @@ class Stage:
     async def _follow(self, node: RunningNode) -> None:
         after = 0
         while node.process.returncode is None:
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
                 address = f"{node.api}/events?after={after}"
                 async with self._client.stream("GET", address, timeout=None) as answer:
                     async for line in answer.aiter_lines():
@@ -310,10 +311,12 @@ class Stage:
         for node in self.nodes.values():
             if node.reader is not None:
                 node.reader.cancel()
-        await asyncio.gather(*(_end(node.process) for node in self.nodes.values()))
-        if self._hive is not None:
-            await _end(self._hive)
-        await self._client.aclose()
+        try:
+            await asyncio.gather(*(_end(node.process) for node in self.nodes.values()))
+        finally:
+            if self._hive is not None:
+                await _end(self._hive)
+            await self._client.aclose()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -336,7 +339,7 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
 
 def _end_with_parent() -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

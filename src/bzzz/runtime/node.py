@@ -83,7 +83,7 @@ class Node:
         self.started_ms = shells.clock.now_ms()
         self.finished = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._readings: dict[tuple[type, TaskId], ReadClaim | ConfirmTask | None] = {}
+        self._confirming: dict[TaskId, ConfirmTask | None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
         self._known = {repository.key: repository for repository in shells.journal.repositories()}
@@ -120,6 +120,11 @@ class Node:
     def closed(self) -> bool:
         """Whether this node has ended: its journal and its adapters are, or are being, closed."""
         return self._closed
+
+    @property
+    def has_hive(self) -> bool:
+        """Whether repositories are discovered from a Hive."""
+        return self._shells.hive is not None
 
     def now_ms(self) -> int:
         """The clock that the core's times are read from."""
@@ -215,12 +220,12 @@ class Node:
             FindRepositories: self._find_repositories,
             KeepRepositories: self._keep_repositories,
             ListTasks: lambda effect: self._begin(effect, ledger.list_tasks(effect)),
-            ConfirmTask: self._read,
+            ConfirmTask: self._confirm,
             Remember: lambda effect: journal.remember(effect.task, effect.record),
             Forget: self._forget,
             SwapClaim: lambda effect: self._begin(effect, ledger.swap(effect)),
             DeliverWork: lambda effect: self._begin(effect, ledger.deliver(effect)),
-            ReadClaim: self._read,
+            ReadClaim: lambda effect: self._begin(effect, ledger.read_claim(effect)),
             StartAttempt: self._start_attempt,
             StopAttempt: lambda effect: self._begin(effect, self._quiet(attempts.stop(effect))),
             SaveWork: lambda effect: self._begin(effect, ledger.save_work(effect)),
@@ -250,27 +255,24 @@ class Node:
     async def _quiet(self, work: Coroutine[Any, Any, None]) -> None:
         await work
 
-    def _read(self, effect: ReadClaim | ConfirmTask) -> None:
-        """Read, or read once more after the reading that is under way: peers' hints cost no more than that."""
-        key = (type(effect), effect.task)
-        if key in self._readings:
-            waiting = self._readings[key]
-            if not (isinstance(waiting, ConfirmTask) and waiting.read_claim):
-                self._readings[key] = effect
-            self.counters["readings_joined"] += 1
+    def _confirm(self, effect: ConfirmTask) -> None:
+        """Read an issue, or once more after the reading that is under way: peers' hints cost no more than that."""
+        if effect.task not in self._confirming:
+            self._confirming[effect.task] = None
+            self._begin(effect, self._confirm_now(effect))
             return
-        self._readings[key] = None
-        self._begin(effect, self._read_now(effect))
+        waiting = self._confirming[effect.task]
+        if waiting is None or not waiting.read_claim:
+            self._confirming[effect.task] = effect
+        self.counters["readings_joined"] += 1
 
-    async def _read_now(self, effect: ReadClaim | ConfirmTask) -> Event:
+    async def _confirm_now(self, effect: ConfirmTask) -> Event:
         try:
-            if isinstance(effect, ReadClaim):
-                return await self._ledger.read_claim(effect)
             return await self._ledger.confirm(effect)
         finally:
-            again = self._readings.pop((type(effect), effect.task), None)
+            again = self._confirming.pop(effect.task)
             if again is not None and not self._closed:
-                asyncio.get_running_loop().call_soon(self._read, again)
+                asyncio.get_running_loop().call_soon(self._confirm, again)
 
     async def _guarded(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a loop; one that breaks is begun again, for without it the node would be deaf or mute."""

@@ -104,7 +104,7 @@ class Outbox:
         else:
             try:
                 overtaken = await self._overtaken(item, repository)
-            except BzzzError as error:
+            except Exception as error:  # whatever the ledger does, the other reports go on
                 failures.append(error)
                 overtaken = False
             for place, deliver in [] if overtaken or failures else self._places():

@@ -33,7 +33,11 @@ def node_status(node: Node, transport: Transport, outbox_waiting: int) -> dict[s
         "models": list(profile.models),
         "addresses": list(transport.addresses),
         "connected_peers": len(transport.peers()),
-        "hive": {"reachable": not node.core.watch.hive_trouble, "trouble": node.core.watch.hive_trouble},
+        "hive": {
+            "configured": node.has_hive,
+            "reachable": node.has_hive and not node.core.watch.hive_trouble,
+            "trouble": node.core.watch.hive_trouble,
+        },
         "repositories": [
             {
                 "repository": key,
@@ -47,7 +51,7 @@ def node_status(node: Node, transport: Transport, outbox_waiting: int) -> dict[s
         "counters": {
             "core": dict(ctx.counters),
             "mesh": {**transport.counters(), **node.mesh.counters, **node.mesh.inbox.dropped},
-            "node": dict(node.counters),
+            "node": {**node.counters, "missed_events": node.events.missed},
         },
     }
 
@@ -70,7 +74,7 @@ def peers_status(node: Node, transport: Transport) -> list[dict[str, Any]]:
             "specialization": member.specialization,
             "models": list(member.models),
             "version": member.version,
-            "heard_s_ago": round((node.now_ms() - member.heard_ms) / 1000, 1),
+            "heard_s_ago": round(max(0, node.now_ms() - member.heard_ms) / 1000, 1),
             "addresses": list(connected.get(member.peer, member.addresses)),
         }
         for member in sorted(ctx.membership, key=lambda m: (m.agent, m.peer))

@@ -13,9 +13,9 @@ from tests.support.memory_forge import make_issue
 from tests.support.node_world import COMMIT, World, gated, make_repository, proved
 
 from bzzz.core.event import Heard, Ticked
-from bzzz.core.message import COORDINATION_TOPIC, Availability, Hint, TaskClaim
+from bzzz.core.message import COORDINATION_TOPIC, Announced, Availability, TaskAnnouncement
 from bzzz.core.record import RecordState
-from bzzz.core.task import TaskId
+from bzzz.core.task import Task, TaskId
 from bzzz.errors import (
     LedgerRefused,
     ServiceDenied,
@@ -247,33 +247,30 @@ async def test_another_node_takes_over_at_once_after_an_orderly_leave(world: Wor
     assert len(world.forge.pulls) == 1
 
 
-async def test_a_peers_hints_cost_no_more_than_two_readings_at_a_time(
+async def test_a_peers_hints_cost_no_more_than_one_reading_at_a_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     walnut = world.node(script_for=gated(asyncio.Event()))
-    open_reads, most, reads = 0, 0, 0
-    release, begun = asyncio.Event(), asyncio.Event()
-    read = walnut.ledger.read
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    read = world.forge.read_issue
 
     async def slow(repository: Any, number: int) -> Any:
-        nonlocal open_reads, most, reads
-        open_reads, reads = open_reads + 1, reads + 1
-        most = max(most, open_reads)
         begun.set()
-        await release.wait()
-        open_reads -= 1
+        await go_on.wait()
         return await read(repository, number)
 
+    gone = TaskAnnouncement((Announced(Task(TASK, "Mend the gate"), open=False),))
     async with world.running(walnut):
         await walnut.until(lambda event: event["kind"] == "agent_started")
-        monkeypatch.setattr(walnut.ledger, "read", slow)
-        for epoch in range(2, 500):
-            walnut.node.feed(Heard("liar", TaskClaim(TASK, Hint(epoch, RecordState.HELD, "liar"), "liar")))
+        before = world.forge.calls["read_issue"]
+        monkeypatch.setattr(world.forge, "read_issue", slow)
+        for _ in range(500):
+            walnut.node.feed(Heard("liar", gone))
         await begun.wait()
-        release.set()
+        go_on.set()
         await walnut.end()
-    assert most == 1
-    assert reads <= 2
+    assert 1 <= world.forge.calls["read_issue"] - before <= 2
+    assert walnut.node.counters["readings_joined"] >= 490
 
 
 # --- Hive and forge away --------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ class Bench:
             clock=self.clock,
             agent=AgentChoice("walnut"),
             admit=running.shells.admit,
+            may_ask=running.shells.may_ask,
             escalate=self._hook,
         )
         self.outbox = self.restart()
