@@ -119,8 +119,19 @@ def _environment(value: Any) -> dict[str, str]:
 def _addresses(value: Any) -> tuple[str, ...]:
     found = _texts(value)
     for address in found:
-        if not re.fullmatch(r"/(ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/\d{1,5}(/p2p/[A-Za-z0-9]+)?", address):
+        if not re.fullmatch(r"/(ip4|ip6)/[^/]+/tcp/\d{1,5}", address):
             raise ValueError(f"{address[:60]!r} is no address such as /ip4/192.0.2.7/tcp/4001")
+    return found
+
+
+def _peers(value: Any) -> tuple[str, ...]:
+    found = _texts(value)
+    for address in found:
+        where = r"/(ip4|ip6|dns|dns4|dns6)/[^/]+/tcp/\d{1,5}|/dnsaddr/[^/]+"
+        if not re.fullmatch(rf"({where})(/p2p/[A-Za-z0-9]+)?", address):
+            raise ValueError(
+                f"{address[:60]!r} is no address such as /ip4/192.0.2.7/tcp/4001 or /dnsaddr/mesh.example"
+            )
     return found
 
 
@@ -162,7 +173,20 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("mesh.mdns", True, _flag, "find peers on the local network by multicast DNS", "BZZZ_MESH_MDNS"),
     Setting(
-        "mesh.peers", (), _addresses, "peers to keep connected, each ending in /p2p/PEER_ID", "BZZZ_MESH_PEERS"
+        "mesh.peers",
+        (),
+        _peers,
+        "peers to keep connected: /ip4/192.0.2.7/tcp/4001, /dns/NAME/tcp/4001 (every address of the name) or "
+        "/dnsaddr/NAME, with /p2p/PEER_ID or without",
+        "BZZZ_MESH_PEERS",
+    ),
+    Setting("mesh.dns", True, _flag, "look up names in mesh.peers, again as they change", "BZZZ_MESH_DNS"),
+    Setting(
+        "mesh.gossip_addresses",
+        True,
+        _flag,
+        "tell the mesh where this node listens, and dial who is heard of",
+        "BZZZ_MESH_GOSSIP_ADDRESSES",
     ),
     Setting(
         "forge.token_file",
