@@ -15,7 +15,7 @@ from tests.support.mesh_node import libp2p_settings
 
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 
-BEAT_S = 0.2  # how often this process speaks: its load, and nothing that a test waits for
+PUBLISH_INTERVAL_S = 0.2
 
 
 async def main(folder: str, name: str, listen: str, topic: str, *static_peers: str) -> None:
@@ -30,7 +30,7 @@ async def main(folder: str, name: str, listen: str, topic: str, *static_peers: s
     while True:
         await transport.publish(topic, f"{name} {number}".encode())
         number += 1
-        await asyncio.sleep(BEAT_S)
+        await asyncio.sleep(PUBLISH_INTERVAL_S)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ async def test_a_node_that_comes_back_ends_what_its_dead_worker_left_running(cha
     agent = identify(await chaos.at("worked", number))
     assert agent is not None
     (worker,) = chaos.workers("walnut").values()
-    # A worker that sees its node die ends the agent and saves the work, and so does a node that sees its worker die.
+    # A worker that sees its node die ends the agent and saves the work; so does a node that sees its worker die.
     chaos.stage.nodes["walnut"].process.send_signal(signal.SIGSTOP)
     os.kill(worker, signal.SIGKILL)
     await chaos.kill("walnut")

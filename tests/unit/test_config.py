@@ -184,7 +184,7 @@ def test_every_wrong_kind_of_value_names_file_key_value_and_what_is_allowed(tmp_
         ("mesh.listen", ["/ip4/1.2.3.4/tcp/99999"], "no address"),
         ("mesh.listen", ["/ip4/1.2.3/tcp/1"], "no address"),
         ("mesh.listen", ["/ip4/::1/tcp/1"], "no address"),
-        ("mesh.peers", ["/ip4/192.0.2.7/tcp/4001"], "ends in /p2p/PEER_ID"),
+        ("mesh.peers", ["/dnsaddr/"], "/dnsaddr/mesh.example"),
         ("mesh.mdns", "perhaps", "true or false"),
         ("forge.token_files", {"https://git.example": "f"}, "git.example.org:3000"),
         ("forge.associations", ["FRIEND"], "COLLABORATOR"),

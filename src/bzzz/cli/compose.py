@@ -60,6 +60,8 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
             static_peers=config["mesh.peers"],
             mesh_name=config["mesh.name"],
             mdns=config["mesh.mdns"],
+            dns=config["mesh.dns"],
+            gossip_addresses=config["mesh.gossip_addresses"],
         )
     )
     profile = Profile(

@@ -76,7 +76,20 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("mesh.mdns", True, form.flag, "find peers on the local network by multicast DNS", "BZZZ_MESH_MDNS"),
     Setting(
-        "mesh.peers", (), form.peers, "peers to keep connected, each ending in /p2p/PEER_ID", "BZZZ_MESH_PEERS"
+        "mesh.peers",
+        (),
+        form.peers,
+        "peers to keep connected: /ip4/192.0.2.7/tcp/4001, /dns/NAME/tcp/4001 (every address of the name) or "
+        "/dnsaddr/NAME, with /p2p/PEER_ID or without",
+        "BZZZ_MESH_PEERS",
+    ),
+    Setting("mesh.dns", True, form.flag, "look up names in mesh.peers, again as they change", "BZZZ_MESH_DNS"),
+    Setting(
+        "mesh.gossip_addresses",
+        True,
+        form.flag,
+        "tell the mesh where this node listens, and dial who is heard of",
+        "BZZZ_MESH_GOSSIP_ADDRESSES",
     ),
     Setting(
         "forge.token_file",

@@ -203,11 +203,11 @@ def listen(value: Any) -> tuple[str, ...]:
 
 
 def peers(value: Any) -> tuple[str, ...]:
-    """Multiaddresses that end in their peer's id."""
-    found = addresses(value)
+    """Where peers are: multiaddresses, names that stand for several, each with its peer's id or without."""
+    found = texts(value)
     for address in found:
-        if "/p2p/" not in address:
-            raise ValueError(
-                f"{address[:60]!r} needs its peer's id: it ends in /p2p/PEER_ID, as bzzz status shows it"
-            )
+        if not address.startswith("/dnsaddr/"):
+            addresses([address])
+        elif not re.fullmatch(r"/dnsaddr/[A-Za-z0-9._-]{1,253}(/p2p/[A-Za-z0-9]{1,128})?", address):
+            raise ValueError(f"{address[:60]!r} is no name such as /dnsaddr/mesh.example")
     return found
