@@ -1,7 +1,13 @@
-"""The command line as a user meets it: quick help, one line for what went wrong, text that stays text."""
+"""The command line as a user meets it: quick help, one line for what went wrong, text that stays text.
+
+Speaks for ``bzzz.cli.status``, ``bzzz.cli.peers``, ``bzzz.cli.tasks``, ``bzzz.cli.config``, ``bzzz.cli.up`` and
+``bzzz.cli.claims``, which it runs by their names, for the help of ``bzzz.cli.simulate``, and for what
+``bzzz.cli.demo`` refuses.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import io
 import json
@@ -15,11 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.bare_repository import BareRepository
 
 from bzzz.cli import local, main, printer, table
 from bzzz.cli.main import COMMANDS
 from bzzz.cli.printer import Printer
+from bzzz.core.record import ClaimRecord, Holder, RecordState
+from bzzz.core.task import Repository, TaskId
 from bzzz.errors import BzzzError, ServiceNonsense, ServiceUnavailable, UsageError
+from bzzz.ledger.git_ref import GitRefLedger
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = "[bold red]x[/] :bug: \x1b[31m\u202e\x07 end\\"
@@ -87,6 +97,13 @@ def test_without_a_command_help_is_shown_and_the_status_is_2(capsys: pytest.Capt
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("--version") == 0
     assert capsys.readouterr().out.startswith("bzzz 0.")
+
+
+def test_the_demo_wants_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    for folder in (tmp_path, tmp_path / "file"):
+        assert run("demo", "--folder", str(folder)) == 2
+        assert "an empty folder is needed" in capsys.readouterr().err
 
 
 # --- what goes wrong ------------------------------------------------------------------------------------
@@ -309,6 +326,28 @@ def test_an_empty_table_says_what_that_means(capsys: pytest.CaptureFixture[str])
 def test_json_with_half_a_character_is_still_json(capsys: pytest.CaptureFixture[str]) -> None:
     table.show_json({"title": "half \ud83d", "other": "ü"})
     assert json.loads(capsys.readouterr().out) == {"title": "half \ud83d", "other": "ü"}
+
+
+async def test_a_claims_chain_is_shown_from_the_git_server(tmp_path: Path) -> None:
+    bare = BareRepository.create(tmp_path / "shop.git")
+    repository = Repository(1, "shop", "acme", "shop", str(bare.path), "")
+    record = ClaimRecord(
+        TaskId("acme/shop", 7), 1, Holder("peer", HOSTILE), RecordState.HELD, "nonce", reason=HOSTILE
+    )
+    ledger = GitRefLedger(lambda _: None)
+    won = await ledger.swap(repository, None, record)
+    await ledger.close()
+    assert won.won
+    task = ["claims", "acme/shop#7", "--git-url", str(bare.path)]
+    done = await asyncio.to_thread(bzzz, *task)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(line.isprintable() and len(line) <= 80 for line in done.stdout.splitlines())
+    (row,) = json.loads((await asyncio.to_thread(bzzz, *task, "--json")).stdout)["claims"]
+    assert (row["epoch"], row["state"], row["holder"], row["reason"]) == (1, "held", HOSTILE, HOSTILE)
+    never = await asyncio.to_thread(bzzz, "claims", "acme/shop#8", "--git-url", str(bare.path))
+    assert never.stdout == "acme/shop#8 was never claimed\n"
+    gone = await asyncio.to_thread(bzzz, "claims", "acme/shop#7", "--git-url", str(tmp_path / "none.git"))
+    assert (gone.returncode, gone.stderr.count("\n")) == (1, 1)
 
 
 # --- finding the node -----------------------------------------------------------------------------------
