@@ -36,6 +36,10 @@ QUICK = Policy(
     repositories_interval_ms=200,
     attempt_backoff_ms=20,
     hello_spacing_ms=10,
+    settle_ms=20,
+    settle_max_ms=60,
+    elect_delay_ms=5,
+    check_spacing_ms=20,
 )
 
 

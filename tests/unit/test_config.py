@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bzzz.config import SETTINGS, describe, load, read_secret
+from bzzz.config import value as form
 from bzzz.errors import BzzzError, SettingError, UsageError
 
 SECRET = "s3cret-Kq81-never-shown"
@@ -378,6 +379,11 @@ def test_every_setting_is_described_in_words() -> None:
 def test_every_default_is_itself_allowed() -> None:
     for setting in SETTINGS:
         assert load(None, {}, {setting.key: setting.default}) is not None
+
+
+def test_a_variable_in_a_files_name_is_filled_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials")
+    assert form.path("${CREDENTIALS_DIRECTORY}/key") == "/run/credentials/key"
 
 
 def test_all_errors_are_ours() -> None:

@@ -17,7 +17,8 @@ from bzzz.hive.setting import HiveSettings, read_secret
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Hive: which repositories agents may work on, and what became of their tasks.",
+    help="Hive: which repositories agents may work on, and what became of their tasks.\n\n"
+    "Example:  bzzz hive serve --data-dir /var/lib/bzzz",
 )
 app.add_typer(project_app, name="project")
 
