@@ -7,7 +7,7 @@ compare-and-swap on the very record that was asked about, so two watchers reopen
 from __future__ import annotations
 
 from bzzz.core.claim import ClaimEvent, ClaimState
-from bzzz.core.claimant import REASON_CHARS_MAX, Claimant
+from bzzz.core.claimant import Claimant, clean
 from bzzz.core.context import Context
 from bzzz.core.effect import Publish, Report
 from bzzz.core.entry import Entry, Pending
@@ -46,7 +46,7 @@ class Reopening:
             state=RecordState.RELEASED,
             nonce=ctx.nonce(),
             ttl_s=known.ttl_s,
-            reason=asked.reason[:REASON_CHARS_MAX],
+            reason=clean(asked.reason),
             noted_at=ctx.noted_at(),
             answered=max(known.answered, asked.comment),
         )
