@@ -1,4 +1,10 @@
-"""The embedded forge's REST interface, its webhooks and pages, over a real socket."""
+"""The embedded forge's REST interface, its webhooks and pages, over a real socket.
+
+It speaks for bzzz.forge.embedded.api_git, bzzz.forge.embedded.api_hook, bzzz.forge.embedded.api_issue,
+bzzz.forge.embedded.api_pull, bzzz.forge.embedded.api_repository, bzzz.forge.embedded.call,
+bzzz.forge.embedded.claim_chain, bzzz.forge.embedded.delivery, bzzz.forge.embedded.herald,
+bzzz.forge.embedded.hook, bzzz.forge.embedded.page and bzzz.forge.embedded.shape.
+"""
 
 from __future__ import annotations
 

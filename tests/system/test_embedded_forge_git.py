@@ -1,4 +1,7 @@
-"""Git through the embedded forge, by the git program: clone, parallel pushes, compare-and-swap, atomicity."""
+"""Git through the embedded forge, by the git program: clone, parallel pushes, compare-and-swap, atomicity.
+
+It speaks for bzzz.forge.embedded.smart and bzzz.forge.embedded.follow.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The measured defects of libp2p 0.8.1: each test fails without the remedy for the number it names."""
+"""The measured defects of libp2p 0.8.1: each test fails without the remedy for the number it names.
+
+It speaks for bzzz.mesh.libp2p_connection, bzzz.mesh.libp2p_patch and bzzz.mesh.libp2p_pubsub.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The forge's folder: imports of hostile repositories, swept locks, diffs of every kind, transactions."""
+"""The forge's folder: imports of hostile repositories, swept locks, diffs of every kind, transactions.
+
+It speaks for bzzz.forge.embedded.importer and bzzz.forge.embedded.sweep.
+"""
 
 from __future__ import annotations
 
