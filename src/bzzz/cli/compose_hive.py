@@ -23,10 +23,11 @@ from bzzz.errors import SettingError, UsageError
 from bzzz.forge.client import GitHubForge
 from bzzz.forge.embedded import EmbeddedForgeSettings, create_forge
 from bzzz.hive.app import create_hive
+from bzzz.hive.log import install_log
 from bzzz.hive.project import Project
 from bzzz.hive.routes.webhook import PATH as WEBHOOK_PATH
 from bzzz.hive.server import HiveServer
-from bzzz.hive.setting import HiveSettings, read_secret
+from bzzz.hive.setting import HiveSettings, password_of, read_keys, read_secret
 from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.runtime.clock import SystemClock
 
@@ -54,6 +55,8 @@ async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
         lambda: str(forge_app.state.forge.create_token("hive", scope="write", label="Hive")),
     )
     forge_token = read_secret(token_file, "the embedded forge's token")
+    secret_values = [secret for secret in (forge_token, github_token, password_of(settings.database)) if secret]
+    install_log([*secret_values, *read_keys(settings.key_file), _webhook_secret(settings) or ""])
 
     def token_for(repository: Repository) -> str | None:
         if belongs(repository, GITHUB_API_URL, GITHUB_URL):
@@ -62,7 +65,7 @@ async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
 
     def adopt(project: Project) -> None:
         if project.api_url == forge_settings.api_url:
-            secret = read_secret(settings.webhook_secret_file, "hive.webhook_secret_file")
+            secret = _webhook_secret(settings)
             url = settings.public_url + WEBHOOK_PATH
             forge_app.state.forge.ensure_hook(project.owner, project.repository, url, secret, HOOK_EVENTS)
 
@@ -77,6 +80,7 @@ async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
             classify=task_type,
             mounts={FORGE_PATH: forge_app},
             adopt=adopt,
+            secret_values=secret_values,
         )
         typer.echo(f"Hive serves at {settings.public_url}, its forge at {forge_url}")
         await HiveServer(hive, settings).serve(sockets=[listening])
@@ -93,13 +97,20 @@ def belongs(repository: Repository, api_url: str, git_root: str) -> bool:
     return repository.api_url == api_url and repository.git_url.startswith(git_root + "/")
 
 
+def _webhook_secret(settings: HiveSettings) -> str | None:
+    return read_secret(settings.webhook_secret_file, "hive.webhook_secret_file")
+
+
 def _listen(settings: HiveSettings) -> socket.socket:
     if not settings.base_url and _is_everywhere(settings.host):
         allowed = "with it, --base-url says how nodes reach this Hive: http://NAME:PORT"
         raise SettingError("hive serve", "--host", settings.host, allowed)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
-        return socket.create_server((settings.host, settings.port), family=family)
+        listening = socket.create_server((settings.host, settings.port), family=family)
+        # asyncio turns Nagle's delay off only for a socket that names TCP as its protocol, which create_server's
+        # does not: each answer would take 40 ms more.
+        return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listening.detach())
     except OSError as error:
         place, reason = f"{settings.host}:{settings.port}", error.strerror or error
         raise UsageError(f"Hive cannot listen on {place}: {reason}; choose another --port") from None

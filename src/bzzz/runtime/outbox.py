@@ -34,6 +34,7 @@ class Outbox:
         self._forge = shells.forge
         self._hive = shells.hive
         self._escalate = shells.escalate
+        self._agent = shells.agent.name
         self._find = find
         self._events = events
         self._wake = asyncio.Event()
@@ -107,6 +108,21 @@ class Outbox:
         if self._hive is not None and status is not None:
             metadata = {"epoch": item.epoch, **dict(item.data)}
             await self._hive.report_status(repository, number, status, metadata)
+            if item.kind == "delivered":
+                await self._hive.capture("create-pr", repository, number, pull_item(item, self._agent))
+
+
+def pull_item(item: OutboxItem, agent: str) -> Mapping[str, Any]:
+    """A delivery as Hive keeps it: the pull request that is there, and the check that passed before it."""
+    return {
+        "agent_id": agent,
+        "title": f"Delivery of {item.task}",
+        "description": f"epoch {item.epoch}",
+        "branch_name": item.data.get("branch", ""),
+        "pr_url": item.data.get("pull_request", ""),
+        "commit": item.data.get("commit", ""),
+        "check": item.data.get("check", {}),
+    }
 
 
 def _comment(item: OutboxItem) -> str:
