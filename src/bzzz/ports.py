@@ -318,6 +318,13 @@ class Hive(Protocol):
         """Tell what became of a task: ``in_progress``, ``completed``, ``failed`` or ``escalated``."""
         ...
 
+    async def capture(self, kind: str, repository: Repository, number: int, body: Mapping[str, Any]) -> None:
+        """Hand over what was done for a task: ``submit-work``, ``create-pr`` or ``log-prompt``.
+
+        The same item may be sent again and counts once.
+        """
+        ...
+
     async def changes(self) -> str:
         """Wait for the next sign that a repository changed; returns its ``owner/name``.
 

@@ -71,8 +71,8 @@ class RunningHive:
 
 
 def free_socket(host: str = "127.0.0.1") -> socket.socket:
-    """A listening socket on a port that nobody else has."""
-    listening = socket.socket(socket.AF_INET)
+    """A bound socket on a port that nobody else has; see ``compose_hive`` for why it names its protocol."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, 0))
     return listening

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +13,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bzzz.cli.hive_place import (
+    DEFAULT_URL,
+    DatabaseOption,
+    JsonOption,
+    KeyOption,
+    SystemClock,
+    UrlOption,
+    api_key,
+    database_url,
+)
 from bzzz.errors import UsageError
 from bzzz.hive.answer import one_line
 from bzzz.hive.desk import HttpDesk, ProjectDesk, StoreDesk, find
 from bzzz.hive.schema import ProjectAnswer
-from bzzz.hive.setting import read_secret, sqlite_url
 
 WIDTH_MAX = 80
 
@@ -30,24 +37,6 @@ project_app = typer.Typer(
 )
 
 NameArgument = Annotated[str, typer.Argument(help="The project's name, OWNER/NAME or id.")]
-UrlOption = Annotated[str, typer.Option("--url", envvar="BZZZ_HIVE_API_URL", help="A running Hive.")]
-KeyOption = Annotated[
-    Path | None, typer.Option("--key-file", envvar="BZZZ_HIVE_API_KEY_FILE", help="File with the API key.")
-]
-DatabaseOption = Annotated[
-    str, typer.Option("--database", help="Work directly on this SQLite file, or database URL, instead.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-DEFAULT_URL = "http://127.0.0.1:8740"
-
-
-class _Clock:
-    def now_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
-
-    def wall_s(self) -> float:
-        return time.time()
 
 
 @project_app.command("add")
@@ -198,14 +187,8 @@ def _desk(
     may_create: bool = False,
 ) -> ProjectDesk:
     if database:
-        if "://" in database:
-            return StoreDesk(database, _Clock(), forge_url)
-        path = Path(database).expanduser()
-        if not may_create and not path.is_file():
-            raise UsageError(f"there is no database {path}")
-        return StoreDesk(sqlite_url(path.resolve()), _Clock(), forge_url)
-    key = read_secret(key_file, "--key-file") or os.environ.get("BZZZ_HIVE_API_KEY") or None
-    return HttpDesk(url, key, _Clock())
+        return StoreDesk(database_url(database, may_create=may_create), SystemClock(), forge_url)
+    return HttpDesk(url, api_key(key_file), SystemClock())
 
 
 def _tell(project: ProjectAnswer, line: str, *, as_json: bool) -> None:

@@ -25,6 +25,8 @@ SECTIONS_DEEP_MAX = 4
 
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 HIVE_KEY_VARIABLE = "BZZZ_HIVE_API_KEY"
+CREDENTIALS = {"hive.key_file": "hive-api-key", "forge.token_file": "github-token"}
+"""Secrets that systemd may hand over (``LoadCredential=``), by the setting they stand for where it is empty."""
 _ALIASES = {"GITHUB_TOKEN_FILE": "forge.token_file"}
 """Variables that the predecessor's deployments set; the ones of ``SETTINGS`` win over them."""
 
@@ -92,6 +94,10 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     for key, value in (flags or {}).items():
         if value is not None:
             take(key, value, f"flag for {key}")
+    for key, name in CREDENTIALS.items():
+        folder = environment.get("CREDENTIALS_DIRECTORY", "")
+        if folder and not values[key] and (Path(folder) / name).is_file():
+            take(key, str(Path(folder) / name), f"systemd credential {name}")
     hive_key = one_line(environment.get(HIVE_KEY_VARIABLE, ""))
     if hive_key is None:
         raise UsageError(f"environment variable {HIVE_KEY_VARIABLE}: Hive's API key must be one line of text")

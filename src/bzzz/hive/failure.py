@@ -35,8 +35,9 @@ FAILURES: Mapping[int | str, dict[str, Any]] = {
     code: {"model": ErrorAnswer, "description": meaning}
     for code, meaning in {
         401: "no key, or an unknown one",
-        403: "no key is set and the client is not on this machine",
+        403: "the key's role does not suffice; or no key is set and the client is not on this machine",
         422: "a field is missing or wrong; the detail names it",
+        429: "too many calls with this key, or without one; see Retry-After",
         502: "the forge or the git server answered wrongly",
         503: "the forge, the git server or the database is away",
     }.items()

@@ -6,6 +6,7 @@ Every route gets it as an argument (``PartsIn``), so no route reaches for a glob
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -15,7 +16,9 @@ from fastapi.concurrency import run_in_threadpool
 
 from bzzz.hive.board import TaskBoard
 from bzzz.hive.change import ChangeHub
+from bzzz.hive.keyring import Keyring
 from bzzz.hive.project import Project
+from bzzz.hive.redact import Redactor
 from bzzz.hive.setting import HiveSettings
 from bzzz.hive.store import HiveStore
 from bzzz.ports import Clock, Forge, Ledger
@@ -27,7 +30,8 @@ _LOG = logging.getLogger("bzzz.hive")
 class HiveParts:
     """The parts of one running Hive.
 
-    ``new_nonce`` makes a claim record's nonce. ``adopt`` is told of each project that is there or new.
+    ``new_nonce`` makes a claim record's nonce. ``redactor`` takes secrets out of what is
+    stored. ``refusals`` counts whom the gate sent away. ``adopt`` is told of each project that is there or new.
     """
 
     settings: HiveSettings
@@ -39,6 +43,9 @@ class HiveParts:
     clock: Clock
     new_nonce: Callable[[], str]
     webhook_secret: str | None
+    redactor: Redactor
+    keyring: Keyring
+    refusals: Counter[str]
     adopt: Callable[[Project], None] | None = None
 
     async def project(self, project_id: int) -> Project:

@@ -19,8 +19,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from bzzz.errors import UsageError
+from bzzz.hive.capture_store import CAPTURES_MAX, CaptureStore
 from bzzz.hive.database import exclusively, open_database, upgrade_database
 from bzzz.hive.git_url import read_git_url
+from bzzz.hive.key_store import KeyStore
 from bzzz.hive.model import ProjectRow, TaskReportRow, WebhookDeliveryRow
 from bzzz.hive.project import FORGES, Project
 from bzzz.ports import Clock
@@ -48,16 +50,19 @@ class HiveStore:
     Args:
         url: SQLAlchemy's database URL.
         clock: for the times that people read.
+        captures_max: see ``CaptureStore``. ``captures`` is one, and ``keys`` a ``KeyStore``.
 
     Raises:
         SettingError: not a database URL that can be used.
         UsageError: the database cannot be opened or upgraded.
     """
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, captures_max: int = CAPTURES_MAX) -> None:
         upgrade_database(url)
         self._reader, self._writer = open_database(url)
         self._clock = clock
+        self.captures = CaptureStore(self._reader, self._writer, clock, captures_max)
+        self.keys = KeyStore(self._reader, self._writer, clock)
 
     def close(self) -> None:
         """Release the connections."""

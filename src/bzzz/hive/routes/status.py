@@ -22,11 +22,11 @@ async def status(
     parts: PartsIn, project_id: Annotated[int, Path(ge=1, le=NUMBER_MAX)], report: StatusRequest
 ) -> DoneAnswer:
     """Stores the report. It grants, moves and ends no claim: the claim ref does."""
-    details = report.details()
     try:
+        details = parts.redactor.fresh().value(report.details())
         size_bytes = len(json.dumps(details, allow_nan=False))
-    except ValueError:
-        raise HTTPException(422, "metadata: NaN and Infinity are not JSON") from None
+    except ValueError as error:
+        raise HTTPException(422, f"metadata: {error}") from None
     if size_bytes > METADATA_BYTES_MAX:
         raise HTTPException(413, f"metadata: {size_bytes} bytes are above {METADATA_BYTES_MAX}")
     new = await run_in_threadpool(parts.store.report, project_id, report.task_number, report.status, details)
