@@ -124,6 +124,14 @@ def _addresses(value: Any) -> tuple[str, ...]:
     return found
 
 
+def _peer_ids(value: Any) -> tuple[str, ...]:
+    found = _texts(value)
+    for peer in found:
+        if not re.fullmatch(r"[1-9A-HJ-NP-Za-km-z]{40,64}", peer):
+            raise ValueError(f"{peer[:60]!r} is no peer id; 'bzzz status' shows a node's own")
+    return found
+
+
 def _peers(value: Any) -> tuple[str, ...]:
     found = _texts(value)
     for address in found:
@@ -179,6 +187,28 @@ SETTINGS: tuple[Setting, ...] = (
         "peers to keep connected: /ip4/192.0.2.7/tcp/4001, /dns/NAME/tcp/4001 (every address of the name) or "
         "/dnsaddr/NAME, with /p2p/PEER_ID or without",
         "BZZZ_MESH_PEERS",
+    ),
+    Setting(
+        "mesh.secret_file",
+        "",
+        _path,
+        "file with the mesh's name and secret, from bzzz mesh init or join; mesh.secret in node.data_dir if that "
+        "is there",
+        "BZZZ_MESH_SECRET_FILE",
+    ),
+    Setting(
+        "mesh.allowed_peers",
+        (),
+        _peer_ids,
+        "the only peer ids that are let in, all who know the secret if empty",
+        "BZZZ_MESH_ALLOWED_PEERS",
+    ),
+    Setting(
+        "mesh.revoked_file",
+        "",
+        _path,
+        "file with peer ids that are kept out, read again as it changes; revoked_peers in node.data_dir if empty",
+        "BZZZ_MESH_REVOKED_FILE",
     ),
     Setting("mesh.dns", True, _flag, "look up names in mesh.peers, again as they change", "BZZZ_MESH_DNS"),
     Setting(
