@@ -11,6 +11,7 @@ from typing import Any
 from bzzz import __version__
 from bzzz.agents.runner import ProcessAgentRunner
 from bzzz.agents.setting import AgentSettings
+from bzzz.cli.compose_mesh import mesh_settings
 from bzzz.cli.token import Tokens
 from bzzz.config import Config
 from bzzz.core.capability import keywords, priority, task_type
@@ -23,7 +24,6 @@ from bzzz.hive.client import HttpHive
 from bzzz.journal.store import SqliteJournal
 from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.mesh.libp2p_transport import Libp2pTransport
-from bzzz.mesh.settings import MeshSettings
 from bzzz.runtime.clock import SystemClock
 from bzzz.runtime.event_log import EventLog, LoggedEvent
 from bzzz.runtime.node import Node
@@ -53,17 +53,7 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
     data_dir = config.data_dir
     tokens = Tokens(config)
     journal = SqliteJournal(data_dir / "journal.db")
-    transport = Libp2pTransport(
-        MeshSettings(
-            identity_file=data_dir / "identity.key",
-            listen=config["mesh.listen"],
-            static_peers=config["mesh.peers"],
-            mesh_name=config["mesh.name"],
-            mdns=config["mesh.mdns"],
-            dns=config["mesh.dns"],
-            gossip_addresses=config["mesh.gossip_addresses"],
-        )
-    )
+    transport = Libp2pTransport(mesh_settings(config))
     profile = Profile(
         peer=transport.peer_id,
         agent=config.name,

@@ -83,6 +83,28 @@ SETTINGS: tuple[Setting, ...] = (
         "/dnsaddr/NAME, with /p2p/PEER_ID or without",
         "BZZZ_MESH_PEERS",
     ),
+    Setting(
+        "mesh.secret_file",
+        "",
+        form.path,
+        "file with the mesh's name and secret, from bzzz mesh init or join; mesh.secret in node.data_dir if that "
+        "is there",
+        "BZZZ_MESH_SECRET_FILE",
+    ),
+    Setting(
+        "mesh.allowed_peers",
+        (),
+        form.peer_ids,
+        "the only peer ids that are let in, all who know the secret if empty",
+        "BZZZ_MESH_ALLOWED_PEERS",
+    ),
+    Setting(
+        "mesh.revoked_file",
+        "",
+        form.path,
+        "file with peer ids that are kept out, read again as it changes; revoked_peers in node.data_dir if empty",
+        "BZZZ_MESH_REVOKED_FILE",
+    ),
     Setting("mesh.dns", True, form.flag, "look up names in mesh.peers, again as they change", "BZZZ_MESH_DNS"),
     Setting(
         "mesh.gossip_addresses",
