@@ -152,6 +152,13 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("hive.url", "", _url, "where repositories are discovered and work is reported", "BZZZ_HIVE_API_URL"),
     Setting("hive.key_file", "", _path, "file with Hive's API key", "BZZZ_HIVE_API_KEY_FILE"),
+    Setting(
+        "mesh.engine",
+        "libp2p",
+        _choice("libp2p", "zenoh"),
+        "what carries the mesh: libp2p for 3 to 20 nodes, zenoh for more; the same on all of them",
+        "BZZZ_MESH_ENGINE",
+    ),
     Setting("mesh.name", "bzzz", _name, "only nodes with the same mesh name meet", "BZZZ_MESH_NAME"),
     Setting(
         "mesh.listen",
@@ -164,6 +171,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "mesh.peers", (), _addresses, "peers to keep connected, each ending in /p2p/PEER_ID", "BZZZ_MESH_PEERS"
     ),
+    Setting("mesh.routers", (), _addresses, "zenoh alone: routers for nodes that have no way to each other"),
+    Setting(
+        "mesh.tls_certificate", "", _path, "zenoh alone: this node's certificate; only its authority's are admitted"
+    ),
+    Setting("mesh.tls_key", "", _path, "zenoh alone: the certificate's private key"),
+    Setting("mesh.tls_ca", "", _path, "zenoh alone: the certificate of the authority"),
     Setting(
         "forge.token_file",
         "",
@@ -318,6 +331,21 @@ def _check_together(config: Config) -> None:
     if config["agent.kind"] == "command" and not config["agent.command"]:
         where = config.sources["agent.kind"]
         raise SettingError(where, "agent.command", [], 'agent.kind = "command" needs the program to run')
+    _check_mesh(config)
+
+
+def _check_mesh(config: Config) -> None:
+    files = ("mesh.tls_certificate", "mesh.tls_key", "mesh.tls_ca")
+    for key in (*files, "mesh.routers"):
+        # What would go unheeded must not look as if it protected anything.
+        if config[key] and config["mesh.engine"] != "zenoh":
+            raise SettingError(config.sources[key], key, config[key], 'it needs mesh.engine = "zenoh"')
+    given = [key for key in files if config[key]]
+    for key in files:
+        if given and not config[key]:
+            raise SettingError(
+                config.sources[given[0]], key, "", f"{given[0]} is set, so all of {', '.join(files)} are needed"
+            )
 
 
 def read_secret(path: str, what: str) -> str:

@@ -24,6 +24,9 @@ from bzzz.journal.store import SqliteJournal
 from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 from bzzz.mesh.settings import MeshSettings
+from bzzz.mesh.zenoh_settings import TlsFiles, ZenohSettings
+from bzzz.mesh.zenoh_transport import ZenohTransport
+from bzzz.ports import Transport
 from bzzz.runtime.clock import SystemClock
 from bzzz.runtime.event_log import EventLog, LoggedEvent
 from bzzz.runtime.node import Node
@@ -38,7 +41,7 @@ class Composed:
     """A node that is ready to run, with the parts that others show."""
 
     node: Node
-    transport: Libp2pTransport
+    transport: Transport
     journal: SqliteJournal
 
 
@@ -53,15 +56,7 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
     data_dir = config.data_dir
     tokens = Tokens(config)
     journal = SqliteJournal(data_dir / "journal.db")
-    transport = Libp2pTransport(
-        MeshSettings(
-            identity_file=data_dir / "identity.key",
-            listen=config["mesh.listen"],
-            static_peers=config["mesh.peers"],
-            mesh_name=config["mesh.name"],
-            mdns=config["mesh.mdns"],
-        )
-    )
+    transport = _transport(config, data_dir)
     profile = Profile(
         peer=transport.peer_id,
         agent=config.name,
@@ -96,6 +91,35 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
         escalate=EscalationHook(escalation_url) if escalation_url else None,
     )
     return Composed(Node(profile, policy, shells, events), transport, journal)
+
+
+def _transport(config: Config, data_dir: Path) -> Transport:
+    if config["mesh.engine"] == "zenoh":
+        return _zenoh_transport(config, data_dir)
+    return Libp2pTransport(
+        MeshSettings(
+            identity_file=data_dir / "identity.key",
+            listen=config["mesh.listen"],
+            static_peers=config["mesh.peers"],
+            mesh_name=config["mesh.name"],
+            mdns=config["mesh.mdns"],
+        )
+    )
+
+
+def _zenoh_transport(config: Config, data_dir: Path) -> Transport:
+    files = [config[f"mesh.tls_{name}"] for name in ("certificate", "key", "ca")]
+    return ZenohTransport(
+        ZenohSettings(
+            identity_file=data_dir / "identity.key",
+            listen=config["mesh.listen"],
+            static_peers=config["mesh.peers"],
+            routers=config["mesh.routers"],
+            mesh_name=config["mesh.name"],
+            mdns=config["mesh.mdns"],
+            tls=TlsFiles(*map(Path, files)) if all(files) else None,
+        )
+    )
 
 
 def _agent_settings(config: Config, data_dir: Path, peer: str) -> AgentSettings:
