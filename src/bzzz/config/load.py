@@ -113,6 +113,25 @@ def _check_together(config: Config) -> None:
     if config["agent.kind"] == "command" and not config["agent.command"]:
         where = config.sources["agent.kind"]
         raise SettingError(where, "agent.command", [], 'agent.kind = "command" needs the program to run')
+    _check_mesh(config)
+
+
+ZENOH_ALONE = ("mesh.tls_certificate", "mesh.tls_key", "mesh.tls_ca", "mesh.routers")
+LIBP2P_ALONE = ("mesh.secret_file", "mesh.allowed_peers", "mesh.revoked_file")
+
+
+def _check_mesh(config: Config) -> None:
+    # What would go unheeded must not look as if it protected anything.
+    for keys, engine in ((ZENOH_ALONE, "zenoh"), (LIBP2P_ALONE, "libp2p")):
+        for key in keys:
+            if config[key] and config["mesh.engine"] != engine:
+                raise SettingError(config.sources[key], key, config[key], f'it needs mesh.engine = "{engine}"')
+    files = ZENOH_ALONE[:3]
+    given = [key for key in files if config[key]]
+    for key in files:
+        if given and not config[key]:
+            allowed = f"{given[0]} is set, so all of {', '.join(files)} are needed"
+            raise SettingError(config.sources[given[0]], key, "", allowed)
 
 
 def _read_file(path: Path) -> Mapping[str, Any]:

@@ -39,8 +39,12 @@ class Identity:
 def identity_from_secret(secret: bytes) -> Identity:
     """The identity of 32 secret bytes."""
     public = Ed25519PrivateKey.from_private_bytes(secret).public_key()
-    raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return Identity(base58.b58encode(_PEER_ID_PREFIX + raw).decode(), secret)
+    return Identity(peer_id_of(public.public_bytes(Encoding.Raw, PublicFormat.Raw)), secret)
+
+
+def peer_id_of(public: bytes) -> str:
+    """The peer id that belongs to the 32 bytes of an Ed25519 public key."""
+    return base58.b58encode(_PEER_ID_PREFIX + public).decode()
 
 
 def load_identity(path: Path) -> Identity:

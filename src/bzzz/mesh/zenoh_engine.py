@@ -1,0 +1,361 @@
+# mypy: disallow-untyped-calls=false
+"""Zenoh's sessions of one node, and all that comes in over them: checked, counted, bounded.
+
+One session listens and finds peers. Zenoh takes addresses only when a session is opened, so an address that is
+dialled later gets a small session of its own, and so do the routers. What is published goes out on all of them;
+what comes in on one is passed on to the others, but not from or to routers, which every node has for itself. The
+methods block, so they belong in a thread; what comes in arrives in Zenoh's own threads, where signatures are
+checked, so that a flood slows down its sender and not this program's event loop.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import secrets
+import socket
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import zenoh
+
+from bzzz.errors import PeerError, TransportError
+from bzzz.mesh.address import Address, expand_wildcard, parse_address
+from bzzz.mesh.identity import Identity
+from bzzz.mesh.interface import read_own_ips
+from bzzz.mesh.zenoh_config import dialling_config, main_config, routed_config
+from bzzz.mesh.zenoh_endpoint import address_of_endpoint
+from bzzz.mesh.zenoh_key import KeySpace
+from bzzz.mesh.zenoh_presence import Presence, PresenceTable, read_presence, write_presence
+from bzzz.mesh.zenoh_seen import SeenMessages
+from bzzz.mesh.zenoh_settings import TlsFiles, ZenohSettings
+from bzzz.mesh.zenoh_signature import MESSAGE, Signer, author_of
+from bzzz.ports import Received, TransportEvent
+
+NUMBER_BYTES = 16
+_log = logging.getLogger("bzzz.mesh")
+
+
+class Engine:
+    """The sessions of one node, from ``open`` to ``close``.
+
+    Args:
+        settings: of the mesh.
+        identity: of the node.
+        admits: whether a peer may be heard, by its proved id.
+        on_event: takes what came in; called from Zenoh's threads.
+        on_relay: takes what is to be run in the thread of this engine's methods, or says that there is no room;
+            called from Zenoh's threads.
+    """
+
+    def __init__(
+        self,
+        settings: ZenohSettings,
+        identity: Identity,
+        admits: Callable[[str], bool],
+        on_event: Callable[[TransportEvent], None],
+        on_relay: Callable[[Callable[[], None]], bool],
+    ) -> None:
+        self._settings = settings
+        self._own_peer = identity.peer_id
+        self._signer = Signer(identity)
+        self._admits = admits
+        self._on_event = on_event
+        self._on_relay = on_relay
+        self._keys = KeySpace(settings.mesh_name)
+        self._mesh = settings.mesh_name.encode()
+        self._lock = threading.Lock()
+        self._counts: Counter[str] = Counter()
+        self._topics: frozenset[str] = frozenset()
+        self._table = PresenceTable(
+            identity.peer_id,
+            presences_max=settings.presences_max,
+            read_own_ips=read_own_ips,
+        )
+        self._seen = SeenMessages(settings.seen_messages_max)
+        start = secrets.token_bytes(NUMBER_BYTES // 2)
+        self._numbers = (start + n.to_bytes(NUMBER_BYTES - len(start), "big") for n in itertools.count())
+        self._sessions: tuple[zenoh.Session, ...] = ()
+        self._routed: zenoh.Session | None = None
+        self._closed = False
+        self._tokens: list[zenoh.LivelinessToken] = []
+        self._listen: tuple[Address, ...] = ()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where this node listens, with its peer id."""
+        return tuple(str(address.with_peer(self._own_peer)) for address in self._listen)
+
+    def open(self, connect: Sequence[Address]) -> None:
+        """Listen, join the mesh, and begin to connect.
+
+        Raises:
+            TransportError: a port is taken, a certificate is wrong, ...
+        """
+        if self._settings.tls is not None:
+            _check_readable(self._settings.tls)
+        with contextlib.ExitStack() as reserved:
+            self._listen = _reserve(self._settings.listen, reserved)
+            session = self._open_main(connect)
+        self._add(session)
+
+    def link(self, target: Address) -> None:
+        """Connect to one more address, now and whenever it is lost.
+
+        Raises:
+            TransportError: there are too many already.
+        """
+        if len(self._sessions) > self._settings.dialled_max:
+            raise TransportError(
+                f"cannot dial {target}: {self._settings.dialled_max} addresses were dialled already; "
+                "name those that are always there as static peers"
+            )
+        self._add(_open(dialling_config(self._settings, target)))
+
+    def join_routers(self, routers: Sequence[Address]) -> bool:
+        """Try to reach a router; whether one answered. May run beside the other methods, in a thread of its own."""
+        try:
+            session = _open(routed_config(self._settings, routers))
+        except TransportError:
+            return False
+        self._routed = session
+        self._add(session)
+        if self._closed:
+            session.close()
+        return True
+
+    def put(self, topic: str, payload: bytes) -> None:
+        """Sign and send; waits while the way is congested, up to ``slow_peer_s_max``.
+
+        Raises:
+            TransportError: the topic cannot be one, or the session is closed.
+        """
+        number = next(self._numbers)
+        seal = self._signer.seal(MESSAGE, self._mesh, topic.encode(), number, payload)
+        try:
+            self._put(self._keys.of_topic(topic), payload, number + seal, self._sessions)
+        except (zenoh.ZError, ValueError) as error:
+            raise TransportError(f"cannot publish on {topic[:80]!r}: {_line(error)}") from None
+
+    def hear(self, topics: frozenset[str]) -> None:
+        """From now on hand on what comes on these topics.
+
+        All topics of the mesh are subscribed to once and sifted here: then one that is joined is heard at once, and
+        not only after the last node has been told.
+        """
+        self._topics = topics
+
+    def peers(self) -> Mapping[str, tuple[str, ...]]:
+        """Connected peers and where they listen."""
+        with self._lock:
+            return self._table.connected
+
+    def counts(self) -> Mapping[str, int]:
+        """What was dropped and why."""
+        with self._lock:
+            return dict(self._counts)
+
+    def close(self) -> None:
+        """Say goodbye, then close everything."""
+        self._closed = True
+        for token in self._tokens:
+            with contextlib.suppress(zenoh.ZError):
+                token.undeclare()
+        for session in self._sessions:
+            with contextlib.suppress(zenoh.ZError):
+                session.close()
+
+    def _put(self, key: str, payload: bytes, attachment: bytes, sessions: Sequence[zenoh.Session]) -> None:
+        block = zenoh.CongestionControl.BLOCK
+        for session in sessions:
+            session.put(key, payload, attachment=attachment, congestion_control=block, express=True)
+
+    # --- sessions ------------------------------------------------------------------------------------------
+
+    def _open_main(self, connect: Sequence[Address]) -> zenoh.Session:
+        if self._settings.mdns:
+            try:
+                return _open(main_config(self._settings, self._listen, connect, scouting=True))
+            except TransportError as error:
+                # Without multicast there may still be other ways; if that was not why, the next line tells.
+                reason = error
+        session = _open(main_config(self._settings, self._listen, connect, scouting=False))
+        if self._settings.mdns:
+            self._count("scouting_failures")
+            _log.warning(
+                "no discovery by multicast (%s); only addresses that are set or told are connected", reason
+            )
+        return session
+
+    def _add(self, session: zenoh.Session) -> None:
+        with self._lock:
+            self._sessions += (session,)
+        zid = str(session.zid())
+
+        def heard(sample: zenoh.Sample) -> None:
+            self._heard(session, sample)
+
+        def noticed(event: zenoh.TransportEvent) -> None:
+            self._linked(session, event)
+
+        def told(sample: zenoh.Sample) -> None:
+            self._presence(session, zid, sample)
+
+        # Messages are subscribed to before the presence is told, so whoever sees that this node is here is heard.
+        session.declare_subscriber(
+            self._keys.all_topics,
+            zenoh.handlers.Callback(heard, indirect=False),
+            allowed_origin=zenoh.Locality.REMOTE,
+        )
+        session.info.declare_transport_events_listener(noticed, history=True)
+        session.liveliness().declare_subscriber(self._keys.all_nodes, told, history=True)
+        presence = Presence(self._own_peer, zid, self.addresses)
+        text = write_presence(self._signer, self._settings.mesh_name, presence)
+        self._tokens.append(session.liveliness().declare_token(self._keys.nodes + text))
+
+    # --- what comes in, in Zenoh's threads -------------------------------------------------------------------
+
+    def _heard(self, session: zenoh.Session, sample: zenoh.Sample) -> None:
+        try:
+            event = self._read(session, sample)
+        except PeerError as error:
+            self._count(f"dropped_{error.reason}")
+        except Exception:
+            # Zenoh would print a traceback for each; a hostile message must not do that.
+            self._count("dropped_malformed")
+        else:
+            if event is not None:
+                self._on_event(event)
+
+    def _read(self, session: zenoh.Session, sample: zenoh.Sample) -> Received | None:
+        topic = self._keys.topic_of(str(sample.key_expr))
+        others = self._others(session)
+        if topic not in self._topics and not others:
+            return None
+        if sample.kind != zenoh.SampleKind.PUT:
+            raise PeerError("malformed", "a deletion")
+        if len(sample.payload) > self._settings.payload_bytes_max:
+            raise PeerError("oversized")
+        attachment = b"" if sample.attachment is None else sample.attachment.to_bytes()
+        if attachment in self._seen:
+            raise PeerError("copy")
+        payload, number, seal = sample.payload.to_bytes(), attachment[:NUMBER_BYTES], attachment[NUMBER_BYTES:]
+        peer = author_of(seal, MESSAGE, self._mesh, topic.encode(), number, payload)
+        if peer == self._own_peer:
+            raise PeerError("own")
+        self._check_admitted(peer)
+        with self._lock:
+            if not self._seen.add(attachment):
+                raise PeerError("copy")
+        key = str(sample.key_expr)
+        if others and not self._on_relay(lambda: self._relay(key, payload, attachment, others)):
+            self._count("dropped_relay")
+        return Received(topic, peer, payload) if topic in self._topics else None
+
+    def _others(self, session: zenoh.Session) -> tuple[zenoh.Session, ...]:
+        """Where to pass on what comes in on one session."""
+        if session is self._routed:
+            return ()
+        return tuple(other for other in self._sessions if other is not session and other is not self._routed)
+
+    def _relay(self, key: str, payload: bytes, attachment: bytes, sessions: Sequence[zenoh.Session]) -> None:
+        try:
+            self._put(key, payload, attachment, sessions)
+        except zenoh.ZError:
+            self._count("dropped_relay")
+
+    def _check_admitted(self, peer: str) -> None:
+        if not self._admits(peer):
+            raise PeerError("not_admitted", peer)
+
+    def _presence(self, session: zenoh.Session, viewer: str, sample: zenoh.Sample) -> None:
+        text = str(sample.key_expr).removeprefix(self._keys.nodes)
+        try:
+            presence = read_presence(text, self._settings.mesh_name)
+            self._check_admitted(presence.peer)
+            with self._lock:
+                if sample.kind == zenoh.SampleKind.PUT:
+                    events = self._table.appeared(viewer, presence, routed=session is self._routed)
+                else:
+                    events = self._table.vanished(viewer, presence)
+                self._tell(events)
+        except PeerError as error:
+            self._count(f"dropped_{error.reason}")
+
+    def _linked(self, session: zenoh.Session, event: zenoh.TransportEvent) -> None:
+        other = str(event.transport.zid)
+        if event.kind == zenoh.SampleKind.PUT:
+            remote_ip = _remote_ip(session, other)
+            with self._lock:
+                self._tell(self._table.opened(other, remote_ip))
+        else:
+            with self._lock:
+                silence = f"its connection ended, or it was silent for {self._settings.silence_s_max:g} s"
+                self._tell(self._table.closed(other, silence))
+
+    def _tell(self, events: Sequence[TransportEvent]) -> None:
+        # Under the lock, so that a peer's coming and going are told in their order.
+        for event in events:
+            self._on_event(event)
+
+    def _count(self, name: str) -> None:
+        with self._lock:
+            self._counts[name] += 1
+
+
+def _open(entries: Mapping[str, Any]) -> zenoh.Session:
+    config = zenoh.Config()
+    try:
+        for key, value in entries.items():
+            config.insert_json5(key, json.dumps(value))
+        return zenoh.open(config)
+    except zenoh.ZError as error:
+        raise TransportError(f"the mesh engine did not start: {_line(error)}") from None
+
+
+def _check_readable(files: TlsFiles) -> None:
+    for path in (files.certificate, files.key, files.authority):
+        try:
+            path.open("rb").close()
+        except OSError as error:
+            raise TransportError(f"mesh certificate file {path}: {error.strerror or error}") from None
+
+
+def _remote_ip(session: zenoh.Session, zid: str) -> str | None:
+    with contextlib.suppress(zenoh.ZError):
+        for link in session.info.links():
+            if str(link.zid) == zid and (address := address_of_endpoint(link.dst)) is not None:
+                return address.host
+    return None
+
+
+def _reserve(listen: Sequence[str], reserved: contextlib.ExitStack) -> tuple[Address, ...]:
+    """Concrete addresses with ports that are ours until ``reserved`` ends.
+
+    Zenoh does not tell which free port it took. A socket that is bound and does not listen keeps all others away
+    but lets Zenoh in, as both allow the address to be used again.
+    """
+    found = []
+    for text in listen:
+        for address in expand_wildcard(parse_address(text).bare(), read_own_ips()):
+            if not address.is_ip:
+                raise TransportError(f"cannot listen on {address}: an IP address is needed, not a name")
+            family = socket.AF_INET if address.kind == "ip4" else socket.AF_INET6
+            holder = reserved.enter_context(socket.socket(family))
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                holder.bind((address.host, address.port))
+            except OSError as error:
+                raise TransportError(f"cannot listen on {address}: {error.strerror}; set mesh.listen") from None
+            found.append(Address(address.kind, address.host, holder.getsockname()[1]))
+    if not found:
+        raise TransportError(f"cannot listen on {', '.join(listen) or 'no address'}; set mesh.listen")
+    return tuple(found)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
