@@ -19,6 +19,7 @@ from bzzz.core.profile import Profile
 from bzzz.core.record import ClaimRecord
 from bzzz.core.task import Repository, Task, TaskId
 from bzzz.simulation.flaw import spoil
+from bzzz.simulation.network import DIAL_MS_MAX
 
 if TYPE_CHECKING:
     from bzzz.simulation.world import World
@@ -142,7 +143,7 @@ class Shell:
         )
         self.core = NodeCore(profile, world.policy)
         spoil(self.core, world.flaw)
-        world.network.attention_changed(self.place)
+        world.network.attention_changed(self.place, DIAL_MS_MAX)
         self.trace("starts", f"incarnation {self.incarnation}")
         self.receive(ev.Started(self.repositories, tuple(self._recovered())))
 
