@@ -8,10 +8,10 @@ import pytest
 
 from bzzz.core.record import ClaimRecord, Holder, RecordState
 from bzzz.core.task import TaskId
+from bzzz.simulation.agent import Folder
 from bzzz.simulation.fault import FaultKind
 from bzzz.simulation.flaw import Flaw
 from bzzz.simulation.ledger import ClaimLedger, Write
-from bzzz.simulation.shell import Folder
 from bzzz.simulation.world import Scale, World
 
 SEEDS_MAX = 30
