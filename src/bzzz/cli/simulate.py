@@ -42,6 +42,7 @@ def parse_faults(text: str) -> tuple[FaultKind, ...]:
 
 
 def simulate(
+    *,
     nodes: Annotated[int, typer.Option(min=1, max=NODES_MAX, help="Nodes in each world.")] = 5,
     tasks: Annotated[int, typer.Option(min=1, max=TASKS_MAX, help="Tasks in each world.")] = 20,
     seeds: Annotated[int | None, typer.Option(min=1, help="How many worlds; 100, or 1 with --seed.")] = None,

@@ -6,6 +6,7 @@ whole number: 0 means that it must not try, more means that it should try sooner
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -13,6 +14,8 @@ from collections.abc import Iterable
 from bzzz.core.task import Task, TaskType
 
 KEYWORDS_MAX = 48
+MATCHES_MAX = 16_384
+"""How many answers of ``match`` are kept; it is asked the same for every task and node again and again."""
 BODY_READ_CHARS_MAX = 20_000
 
 _WORD = re.compile(r"[a-z][a-z0-9_+#./-]{1,38}[a-z0-9+#]")
@@ -98,26 +101,38 @@ def match(task: Task, capabilities: Iterable[str], specialization: str, models: 
     A label ``needs-X`` demands capability ``X``, a label ``model-X`` a model whose name contains ``X``;
     everything else only orders the nodes.
     """
+    return _match(task.labels, task.task_type, task.keywords, tuple(capabilities), specialization, tuple(models))
+
+
+@functools.lru_cache(maxsize=MATCHES_MAX)
+def _match(
+    labels: tuple[str, ...],
+    kind: TaskType,
+    words: tuple[str, ...],
+    capabilities: tuple[str, ...],
+    specialization: str,
+    models: tuple[str, ...],
+) -> int:
     able = {_plain(word) for word in capabilities if word.strip()}
     special = _plain(specialization)
     owned = able | {special} if special else able
     known_models = [model.lower() for model in models]
-    for label in task.labels:
+    for label in labels:
         lowered = label.strip().lower()
         if lowered.startswith("needs-") and _plain(lowered[6:]) not in owned:
             return 0
         if lowered.startswith("model-") and not any(lowered[6:] in model for model in known_models):
             return 0
     score = 1
-    affinity = _AFFINITY[task.task_type]
+    affinity = _AFFINITY[kind]
     if special in affinity:
         score += 4
     if able & affinity:
         score += 3
-    if able & {_plain(label) for label in task.labels}:
+    if able & {_plain(label) for label in labels}:
         score += 3
     parts = {part for word in owned for part in word.split("-") if len(part) > 2}
-    score += min(4, len((parts | owned) & set(task.keywords)))
+    score += min(4, len((parts | owned) & set(words)))
     return score
 
 

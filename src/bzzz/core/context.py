@@ -7,14 +7,14 @@ from collections import Counter
 
 from bzzz.core.capability import match
 from bzzz.core.claim import HOLDING, OCCUPYING
-from bzzz.core.effect import Effect, Notice
+from bzzz.core.effect import ConfirmTask, Effect, Notice, ReadClaim
 from bzzz.core.entry import Entry
 from bzzz.core.membership import Liveness, Membership
 from bzzz.core.message import Hint
 from bzzz.core.profile import Policy, Profile
 from bzzz.core.ranking import Candidate, order
 from bzzz.core.reclaim import Verdict, judge
-from bzzz.core.record import RecordState
+from bzzz.core.record import Observation, RecordState
 from bzzz.core.task import Repository, Task, TaskId
 from bzzz.core.timer import Timers
 
@@ -36,6 +36,9 @@ class Context:
         self.stopping = False
         self.accepting = True
         self.cooldown_until_ms = 0
+        self.awake_since_ms = 0
+        self.started_ms = 0
+        self.settled_ms = 0
         self._nonces = 0
 
     def emit(self, effect: Effect) -> None:
@@ -64,15 +67,44 @@ class Context:
             entry.task = task
         return entry
 
-    def believed(self, entry: Entry) -> Hint | None:
-        """The claim of a task as far as this node knows it now."""
-        return entry.believed(self.now_ms, self.policy.hint_ttl_ms)
+    def settle(self) -> None:
+        """Somebody new is there: while this node is new itself, let the mesh form before trying for anything.
+
+        Nodes that start together would else each think themselves alone, and all try for everything.
+        """
+        if self.now_ms <= self.settled_ms:
+            latest_ms = self.started_ms + self.policy.settle_max_ms
+            self.settled_ms = max(self.settled_ms, min(latest_ms, self.now_ms + self.policy.settle_ms))
+
+    def ask_ledger(self, entry: Entry) -> None:
+        """Read a claim; never two readings at once, so that a late answer is not taken for a newer one."""
+        if entry.reading:
+            entry.read_again = True
+            return
+        entry.reading = True
+        entry.asked_ms = self.now_ms
+        self.emit(ReadClaim(entry.task.id))
+
+    def ask_forge(self, entry: Entry, *, read_claim: bool) -> None:
+        """Read an issue again, and its claim if wanted."""
+        if read_claim:
+            entry.confirm_asked_ms = self.now_ms
+        self.emit(ConfirmTask(entry.task.id, read_claim))
+
+    def settle_hint(self, entry: Entry, standing: Observation | None, asked_ms: int) -> None:
+        """Hold what peers said of a claim against what the ledger showed."""
+        if entry.settle_hint(standing, asked_ms, self.now_ms + self.policy.hint_refuted_ms):
+            self.counters["hints_refuted"] += 1
+
+    def backoff_ms(self, tries: int, least_ms: int | None = None) -> int:
+        """How long to wait after so many failures in a row: doubling, bounded, and no less than was asked for."""
+        return max(min(self.policy.retry_max_ms, self.policy.retry_ms << min(tries, 16)), least_ms or 0)
 
     def verdict(self, entry: Entry, claim: Hint) -> Verdict:
         """Whether this claim may be taken over now."""
         member = self.membership.get(claim.peer)
         listed = member is not None and entry.task.id in member.tasks
-        view = entry.held_view(claim, listed, self.policy.claim_ttl_s)
+        view = entry.held_view(claim, listed, self.policy.claim_ttl_s, self.awake_since_ms)
         return judge(view, member, self.profile.peer, self.now_ms, self.policy)
 
     def places_left(self) -> int:

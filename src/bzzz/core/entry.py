@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bzzz.core.claim import ClaimEvent, ClaimState, advance
 from bzzz.core.event import AttemptEnded, Recovered
@@ -20,6 +20,7 @@ class Pending:
     expected: Version | None
     purpose: str
     checking: bool = False
+    uncertain: bool = False
     tries: int = 0
 
 
@@ -35,17 +36,31 @@ class Entry:
     standing_since_ms: int = 0
     hint: Hint | None = None
     hint_ms: int = 0
+    hint_since_ms: int = 0
+    hints_refuted_until_ms: int = 0
+    asked_ms: int = 0
+    confirm_asked_ms: int = 0
+    reading: bool = False
+    read_again: bool = False
+    vouched_ms: int = 0
+    vouches: int = 0
+    silence_asked_ms: int | None = None
+    silence_ask_again_ms: int = 0
+    place: int = 0
     announced: tuple[object, ...] | None = None
 
     own: Observation | None = None
     pending: Pending | None = None
     recovered: Recovered | None = None
+    older: list[Recovered] = field(default_factory=list)
     running: bool = False
     started: bool = False
     stop_reason: str = ""
     ended: AttemptEnded | None = None
+    saving: bool = False
     saved_ref: str | None = None
     save_given_up: bool = False
+    gone_said: bool = False
 
     not_before_ms: int = 0
     declined_update: str | None = None
@@ -62,49 +77,80 @@ class Entry:
         self.state = advance(self.state, event)
 
     def observe(self, standing: Observation | None, now_ms: int) -> bool:
-        """Note what the ledger showed; true if that is new. An older epoch never replaces a newer one."""
+        """Note what the ledger showed; true if that is new. A reading that came late replaces nothing newer."""
         if standing is None:
             return False
         known = self.standing
-        if known is not None and (known.version == standing.version or standing.record.epoch < known.record.epoch):
+        if known is not None and (
+            known.version == standing.version or _place(standing.record) < _place(known.record)
+        ):
             return False
         self.standing = standing
         self.standing_since_ms = now_ms
+        self.vouches = 0
+        self.silence_asked_ms = None
         return True
 
     def suppose(self, hint: Hint | None, now_ms: int) -> None:
-        """Note what a peer says, unless the ledger is known to be further."""
-        if hint is None:
+        """Note what a peer says, unless more is known, or this task was lied about a short while ago."""
+        if hint is None or now_ms < self.hints_refuted_until_ms:
             return
-        if self.standing is not None and hint.epoch < self.standing.record.epoch:
+        if self.standing is not None and _place(hint) < _place(self.standing.record):
             return
-        if self.hint is not None and hint.epoch < self.hint.epoch:
+        if self.hint is not None and _place(hint) < _place(self.hint):
             return
+        if self.hint is None:
+            self.hint_since_ms = now_ms
         self.hint = hint
         self.hint_ms = now_ms
 
-    def believed(self, now_ms: int, hint_ttl_ms: int) -> Hint | None:
-        """The claim as far as known: the ledger's word, or a peer's fresh one where that is newer."""
-        known = None
-        if self.standing is not None:
-            record = self.standing.record
-            known = Hint(record.epoch, record.state, record.holder.peer, record.holder.incarnation, record.strikes)
+    def settle_hint(self, standing: Observation | None, asked_ms: int, refuted_until_ms: int) -> bool:
+        """Compare what peers said with what the ledger, asked at ``asked_ms``, showed; true if they were wrong.
+
+        What was first heard after the asking may be newer than the answer, and is kept.
+        """
         hint = self.hint
-        if hint is None or now_ms - self.hint_ms > hint_ttl_ms:
-            return known
-        if known is None or hint.epoch > known.epoch:
-            return hint
-        if hint.epoch == known.epoch and known.state is RecordState.HELD and self.hint_ms >= self.standing_since_ms:
+        if hint is None:
+            return False
+        if standing is not None and _place(standing.record) >= _place(hint):
+            self.hint = None
+            return False
+        if self.hint_since_ms > asked_ms:
+            return False
+        self.hint = None
+        self.hints_refuted_until_ms = refuted_until_ms
+        return True
+
+    def known(self) -> Hint | None:
+        """The claim as the ledger itself last showed it."""
+        return None if self.standing is None else said(self.standing.record)
+
+    def believed(self) -> Hint | None:
+        """The claim as far as known: the ledger's word, or a peer's where that is newer."""
+        known, hint = self.known(), self.hint
+        if hint is not None and (known is None or _place(hint) > _place(known)):
             return hint
         return known
 
-    def held_view(self, claim: Hint, listed: bool, ttl_s: int) -> HeldView:
+    def hearsay(self) -> bool:
+        """Whether what is believed was only heard, and not read."""
+        return self.hint is not None and self.believed() is self.hint
+
+    def held_view(self, claim: Hint, listed: bool, ttl_s: int, awake_since_ms: int) -> HeldView:
         """The claim for the reclaim rule."""
         since = None
         if self.standing is not None and self.standing.record.epoch == claim.epoch:
             since = self.standing_since_ms
             ttl_s = self.standing.record.ttl_s
-        return HeldView(claim.state, claim.peer, claim.incarnation, listed, since, ttl_s)
+        return HeldView(
+            claim.state, claim.peer, claim.incarnation, listed, since, ttl_s, self.vouched_ms, awake_since_ms
+        )
+
+    def clear_attempt_result(self) -> None:
+        """A new attempt begins under the same claim."""
+        self.recovered = None
+        self.saving = False
+        self.saved_ref = None
 
     def clear_attempt(self) -> None:
         """Nothing of an attempt is left here."""
@@ -115,5 +161,23 @@ class Entry:
         self.started = False
         self.stop_reason = ""
         self.ended = None
+        self.saving = False
         self.saved_ref = None
         self.save_given_up = False
+        self.gone_said = False
+
+
+_ORDER = {RecordState.HELD: 0, RecordState.DELIVERED: 1, RecordState.ESCALATED: 1, RecordState.RELEASED: 2}
+
+
+def _place(claim: Hint | ClaimRecord) -> tuple[int, int]:
+    """Where a record stands in its chain, as far as it tells: by epoch, and within one epoch by state.
+
+    Renewals of one epoch cannot be told apart by this.
+    """
+    return claim.epoch, _ORDER[claim.state]
+
+
+def said(record: ClaimRecord) -> Hint:
+    """A record in the form in which it is told to others."""
+    return Hint(record.epoch, record.state, record.holder.peer, record.holder.incarnation, record.strikes)

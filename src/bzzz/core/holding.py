@@ -13,19 +13,17 @@ from dataclasses import replace
 from bzzz.core.claim import ClaimEvent, ClaimState
 from bzzz.core.context import Context
 from bzzz.core.effect import (
-    ConfirmTask,
     Forget,
     JoinTopic,
     LeaveTopic,
     OpenPull,
     Publish,
-    ReadClaim,
     Report,
     SaveWork,
     StartAttempt,
     StopAttempt,
 )
-from bzzz.core.entry import Entry, Pending
+from bzzz.core.entry import Entry, Pending, said
 from bzzz.core.event import (
     AttemptEnded,
     PullFound,
@@ -87,6 +85,7 @@ class Holding:
         ctx = self._ctx
         if event.end is SwapEnd.WON and event.standing is not None:
             entry.happen(ClaimEvent.SWAP_WON)
+            gone_said = entry.gone_said
             entry.clear_attempt()
             entry.own = event.standing
             entry.tries = 0
@@ -96,6 +95,8 @@ class Holding:
             self._tell_claim(entry)
             ctx.emit(Report(entry.task.id, pending.record.epoch, "claimed", {"agent": ctx.profile.agent}))
             self._settle(entry)
+            if gone_said:
+                self.issue_gone(entry)
             return
         entry.pending = None
         if event.end is SwapEnd.LOST:
@@ -115,22 +116,29 @@ class Holding:
             entry.happen(ClaimEvent.SWAP_WON)
             entry.own = event.standing
             ctx.timers.set(("renew", entry.task.id), ctx.now_ms + ctx.policy.renew_interval_ms)
+            entry.tries = 0
             if entry.recovered is not None:
                 self._resumed(entry, entry.recovered)
             self._settle(entry)
             return
         entry.pending = None
+        standing = event.standing
         if event.end is SwapEnd.LOST:
-            if _is_own_delivery(event.standing, pending.record):
-                self._delivery_found(entry, event.standing)
+            if standing is not None and _is_own(standing, pending.record, RecordState.DELIVERED):
+                self._delivery_found(entry, standing)
+            elif standing is not None and _is_own(standing, pending.record, RecordState.HELD):
+                # A renewal sent before a crash landed after the restart had read the ledger: still ours.
+                entry.happen(ClaimEvent.SWAP_REFUSED)
+                entry.own = standing
+                self.renewal_due(entry.task.id)
             else:
                 entry.happen(ClaimEvent.SWAP_LOST)
                 self._lost(entry, "the renewal was refused")
             return
         entry.happen(ClaimEvent.SWAP_REFUSED)
         entry.tries += 1
-        wait_ms = min(ctx.policy.retry_max_ms, ctx.policy.retry_ms << min(entry.tries, 16))
-        ctx.timers.set(("renew", entry.task.id), ctx.now_ms + max(wait_ms, event.retry_after_ms or 0))
+        wait_ms = ctx.backoff_ms(entry.tries, event.retry_after_ms)
+        ctx.timers.set(("renew", entry.task.id), ctx.now_ms + wait_ms)
         if entry.recovered is None:
             self._settle(entry)
 
@@ -168,6 +176,7 @@ class Holding:
             entry.happen(ClaimEvent.SWAP_LOST)
         else:
             entry.happen(ClaimEvent.SWAP_REFUSED)
+            self._pursuit.back_off(entry, event.retry_after_ms)
             ctx.notice("error", f"the claim could not be given back: {event.detail}", entry.task.id)
         self._leave(entry, record.epoch)
 
@@ -185,8 +194,8 @@ class Holding:
 
     def work_saved(self, event: WorkSaved) -> None:
         """Unpublished work stands on the server now."""
-        entry = self._ctx.entries.get(event.task)
-        if entry is None or entry.saved_ref is not None or entry.state not in (ClaimState.HELD, ClaimState.LOSING):
+        entry = self._saving(event.task, event.epoch)
+        if entry is None:
             return
         entry.saved_ref = event.ref
         self._ctx.notice("info", f"work saved to {event.ref}", event.task)
@@ -194,8 +203,8 @@ class Holding:
 
     def work_not_saved(self, event: WorkNotSaved) -> None:
         """Saving failed: again later, or never, and then the attempt's folder stays where it is."""
-        entry = self._ctx.entries.get(event.task)
-        if entry is None or entry.state not in (ClaimState.HELD, ClaimState.LOSING):
+        entry = self._saving(event.task, event.epoch)
+        if entry is None:
             return
         if event.final:
             entry.save_given_up = True  # until the end of this claim: the folders of its attempts are kept
@@ -203,8 +212,16 @@ class Holding:
             self._settle(entry)
         else:
             entry.tries += 1
-            wait_ms = min(self._ctx.policy.retry_max_ms, self._ctx.policy.retry_ms << min(entry.tries, 16))
-            self._ctx.timers.set(("save", event.task), self._ctx.now_ms + wait_ms)
+            self._ctx.timers.set(("save", event.task), self._ctx.now_ms + self._ctx.backoff_ms(entry.tries))
+
+    def _saving(self, task: TaskId, epoch: int) -> Entry | None:
+        """The entry whose saving under way this answers; an answer about other work says nothing."""
+        entry = self._ctx.entries.get(task)
+        if entry is None or not entry.saving or entry.own is None or entry.own.record.epoch != epoch:
+            self._ctx.counters["late_answers"] += 1
+            return None
+        entry.saving = False
+        return entry
 
     def save_due(self, task: TaskId) -> None:
         """Try again to save."""
@@ -235,8 +252,7 @@ class Holding:
                 entry.ended = AttemptEnded(entry.task.id, own.record.epoch, Outcome.STOPPED, leave, False)
                 self._settle_held(entry, own)
                 return
-            entry.recovered = None
-            entry.saved_ref = None
+            entry.clear_attempt_result()
             entry.running = True
             ctx.emit(StartAttempt(entry.task, own.record))
             return
@@ -300,7 +316,9 @@ class Holding:
         )
         if not has_work or entry.saved_ref is not None or entry.save_given_up:
             return True
-        if entry.own is not None:
+        waits = self._ctx.timers.due_ms(("save", entry.task.id)) is not None
+        if entry.own is not None and not entry.saving and not waits:
+            entry.saving = True
             self._ctx.emit(SaveWork(entry.task.id, entry.own.record.epoch))
         return False
 
@@ -328,18 +346,30 @@ class Holding:
 
     def heard_claim(self, entry: Entry, hint: Hint) -> None:
         """Somebody says that a newer claim of a task of ours stands: the ledger is asked."""
+        ctx = self._ctx
         if entry.own is not None and entry.state is ClaimState.HELD and hint.epoch > entry.own.record.epoch:
-            self._ctx.emit(ReadClaim(entry.task.id))
+            ctx.timers.set_earlier(
+                ("check", entry.task.id), max(ctx.now_ms, entry.asked_ms + ctx.policy.check_spacing_ms)
+            )
+
+    def check_due(self, task: TaskId) -> None:
+        """Read the ledger, because somebody speaks of a newer claim."""
+        entry = self._ctx.entries.get(task)
+        if entry is not None and entry.state is ClaimState.HELD:
+            self._ctx.ask_ledger(entry)
 
     def issue_gone(self, entry: Entry) -> None:
         """A listing or a peer says that the issue is no task any more: it is read again to be sure."""
-        if entry.state is ClaimState.HELD and not entry.stop_reason:
-            self._ctx.emit(ConfirmTask(entry.task.id, read_claim=False))
+        if entry.state in (ClaimState.HELD, ClaimState.RENEWING):
+            if not entry.stop_reason and entry.recovered is None:
+                self._ctx.ask_forge(entry, read_claim=False)
+        elif entry.state is ClaimState.CLAIMING:
+            entry.gone_said = True
 
     def confirmed(self, event: TaskConfirmed) -> None:
         """The issue of a held task was read again: if it is no task any more, stop and give back."""
         entry = self._ctx.entries.get(event.task)
-        if entry is None or entry.state is not ClaimState.HELD or event.admitted:
+        if entry is None or entry.state not in (ClaimState.HELD, ClaimState.RENEWING) or event.admitted:
             return
         entry.open = False
         self.stop(entry, event.reason or "the issue is closed")
@@ -367,8 +397,9 @@ class Holding:
         if entry.own is not None:
             self._ctx.timers.cancel(("renew", entry.task.id))
             self._ctx.emit(OpenPull(entry.task, entry.own.record))
+            self._pursuit.consider_all()  # the place that it had taken is free
 
-    def _delivery_found(self, entry: Entry, standing: Observation | None) -> None:
+    def _delivery_found(self, entry: Entry, standing: Observation) -> None:
         entry.happen(ClaimEvent.DELIVERY_FOUND)
         entry.own = standing
         entry.recovered = None
@@ -403,40 +434,59 @@ class Holding:
         if entry is None or entry.state is not ClaimState.PUBLISHING:
             return
         entry.tries += 1
-        wait_ms = min(ctx.policy.retry_max_ms, ctx.policy.retry_ms << min(entry.tries, 16))
+        wait_ms = ctx.backoff_ms(entry.tries, event.retry_after_ms)
         if event.final:
-            wait_ms = ctx.policy.watch_interval_max_ms
+            wait_ms = max(wait_ms, ctx.policy.watch_interval_max_ms)
         level = "error" if event.final else "warning"
         ctx.notice(level, f"the pull request is not open yet: {event.detail}", event.task)
-        ctx.timers.set(("pull", event.task), ctx.now_ms + max(wait_ms, event.retry_after_ms or 0))
+        ctx.timers.set(("pull", event.task), ctx.now_ms + wait_ms)
 
     # --- a restart --------------------------------------------------------------------------------------
 
-    def recover(self, recovered: Recovered) -> None:
-        """Ask the ledger what became of a task that this node had when it last ended."""
-        entry = self._ctx.admit(recovered.task)
+    def recover_all(self, found: tuple[Recovered, ...]) -> None:
+        """Ask the ledger what became of the tasks that this node had when it last ended.
+
+        Of several claims of one task the newest comes first; older ones have only their work left to save.
+        """
+        waiting: dict[TaskId, list[Recovered]] = {}
+        for recovered in found:
+            waiting.setdefault(recovered.task.id, []).append(recovered)
+        for several in waiting.values():
+            several.sort(key=lambda recovered: recovered.record.epoch)
+            self._recover(several.pop(), several)
+
+    def _recover(self, recovered: Recovered, older: list[Recovered]) -> None:
+        ctx = self._ctx
+        entry = ctx.admit(recovered.task)
         if entry is None:
+            ctx.notice("error", "too many tasks are known to recover this one; it stays in the journal")
             return
         entry.recovered = recovered
-        self._ctx.active.add(entry.task.id)
-        self._ctx.emit(ReadClaim(entry.task.id))
+        entry.older = older
+        ctx.active.add(entry.task.id)
+        ctx.ask_ledger(entry)
+
+    def recovery_not_read(self, entry: Entry, least_ms: int | None) -> None:
+        """The ledger cannot be read now: again later. An ending node leaves the rest to its next start."""
+        ctx = self._ctx
+        if ctx.stopping:
+            entry.clear_attempt()
+            ctx.active.discard(entry.task.id)
+            return
+        entry.tries += 1
+        ctx.timers.set(("recover", entry.task.id), ctx.now_ms + ctx.backoff_ms(entry.tries, least_ms))
 
     def recovery_read(self, entry: Entry, recovered: Recovered, standing: Observation | None) -> None:
         """The ledger's answer: go on, open the pull request, or save what is left."""
         ctx = self._ctx
         record = recovered.record
-        mine = (
-            standing is not None
-            and standing.record.holder.peer == ctx.profile.peer
-            and standing.record.epoch == record.epoch
-        )
-        if standing is not None and mine and standing.record.state is RecordState.HELD:
+        if standing is not None and _is_own(standing, record, RecordState.HELD):
             entry.own = standing
             entry.happen(ClaimEvent.RESUMED)
             ctx.emit(JoinTopic(task_topic(entry.task.id)))
             ctx.notice("info", f"resuming with epoch {record.epoch}", entry.task.id)
             self._swaps.send(entry, standing.version, self._child(standing, RecordState.HELD), "renew")
-        elif standing is not None and mine and standing.record.state is RecordState.DELIVERED:
+        elif standing is not None and _is_own(standing, record, RecordState.DELIVERED):
             self._delivery_found(entry, standing)
         else:
             # Given back before the crash, or never won, or moved on: only the work is left to keep.
@@ -450,17 +500,17 @@ class Holding:
                 self._settle(entry)
 
     def _resumed(self, entry: Entry, recovered: Recovered) -> None:
+        """The claim is surely ours: an attempt that came to its own end counts, one that was cut short does not."""
         self._tell_claim(entry)
-        if recovered.outcome is Outcome.PROVED and recovered.commit and recovered.has_work:
-            entry.ended = AttemptEnded(
-                entry.task.id,
-                recovered.record.epoch,
-                Outcome.PROVED,
-                "proved before the restart",
-                True,
-                recovered.commit,
-            )
-            entry.recovered = None
+        outcome, commit = recovered.outcome, recovered.commit
+        if outcome is None or outcome in (Outcome.STOPPED, Outcome.CRASHED):
+            return
+        if outcome is Outcome.PROVED and not (commit and recovered.has_work):
+            return
+        entry.ended = AttemptEnded(
+            entry.task.id, recovered.record.epoch, outcome, "ended before the restart", recovered.has_work, commit
+        )
+        entry.recovered = None
 
     # --- the end ----------------------------------------------------------------------------------------
 
@@ -488,13 +538,13 @@ class Holding:
 
     def _tell_claim(self, entry: Entry) -> None:
         if entry.own is not None:
-            claim = _hint(entry.own.record)
+            claim = said(entry.own.record)
             self._ctx.emit(Publish(COORDINATION_TOPIC, TaskClaim(entry.task.id, claim, self._ctx.profile.agent)))
 
     def _complete(self, entry: Entry, record: ClaimRecord, pull_request: str = "") -> TaskComplete:
         return TaskComplete(
             entry.task.id,
-            _hint(record),
+            said(record),
             self._ctx.profile.agent,
             record.branch or "",
             pull_request,
@@ -507,23 +557,18 @@ class Holding:
 
     def _done(self, entry: Entry, forget: int | None) -> None:
         key = entry.task.id
-        for kind in ("renew", "swap", "save", "pull"):
+        for kind in ("renew", "swap", "save", "pull", "check", "recover"):
             self._ctx.timers.cancel((kind, key))
         entry.clear_attempt()
         self._ctx.active.discard(key)
         if forget is not None:
             self._ctx.emit(Forget(key, forget))
+        if entry.older:
+            self._recover(entry.older.pop(), entry.older)
         self._pursuit.consider_all()
 
 
-def _hint(record: ClaimRecord) -> Hint:
-    return Hint(record.epoch, record.state, record.holder.peer, record.holder.incarnation, record.strikes)
-
-
-def _is_own_delivery(standing: Observation | None, record: ClaimRecord) -> bool:
-    return (
-        standing is not None
-        and standing.record.state is RecordState.DELIVERED
-        and standing.record.epoch == record.epoch
-        and standing.record.holder.peer == record.holder.peer
-    )
+def _is_own(standing: Observation, record: ClaimRecord, state: RecordState) -> bool:
+    """Whether what stands is of the same claim as a record of this node, in this state."""
+    found = standing.record
+    return (found.state, found.epoch, found.holder.peer) == (state, record.epoch, record.holder.peer)

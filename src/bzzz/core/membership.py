@@ -8,6 +8,7 @@ on. Whether a dead node's tasks may be taken over is decided in ``bzzz.core.recl
 from __future__ import annotations
 
 import enum
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -108,11 +109,19 @@ class Membership:
         member.agent = message.agent
         member.max_tasks = message.max_tasks
         member.accepting = message.accepting and not message.leaving
-        member.tasks = dict(message.tasks)
+        member.tasks = dict(itertools.islice(message.tasks.items(), self._policy.member_tasks_max))
+        self.overflowed += len(message.tasks) - len(member.tasks)
         member.tasks_known = True
         if message.leaving:
             member.liveness = Liveness.LEFT
         return True
+
+    def holds(self, member: Member, task: TaskId, epoch: int) -> None:
+        """Note a claim that a member tells of itself between two heartbeats."""
+        if task in member.tasks or len(member.tasks) < self._policy.member_tasks_max:
+            member.tasks[task] = epoch
+        else:
+            self.overflowed += 1
 
     def capability(self, peer: str, message: Capability, now_ms: int) -> bool:
         """Take in what a member can do; false if it is a late word of an earlier incarnation."""

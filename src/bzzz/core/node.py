@@ -12,7 +12,8 @@ from typing import Any
 
 from bzzz.core.claim import ClaimState
 from bzzz.core.context import Context
-from bzzz.core.effect import Effect, Finish, JoinTopic, ProbePeer, Publish, ReadClaim
+from bzzz.core.effect import Effect, Finish, JoinTopic, ProbePeer, Publish
+from bzzz.core.entry import Entry
 from bzzz.core.event import (
     AgentProgressed,
     AgentStarted,
@@ -48,6 +49,7 @@ from bzzz.core.message import (
     ESCALATION_TOPIC,
     Availability,
     Capability,
+    Discussion,
     TaskAnnouncement,
     TaskClaim,
     TaskComplete,
@@ -110,7 +112,11 @@ class NodeCore:
             "probe": self._probe_due,
             "evidence": self._evidence_due,
             "reconsider": pursuit.consider_all,
-            "look": self._look_due,
+            "look": pursuit.look_due,
+            "vouch": pursuit.vouch_due,
+            "check": holding.check_due,
+            "audit": self.watch.audit_due,
+            "elect": self.watch.elect,
             "turn": pursuit.turn_came,
             "renew": holding.renewal_due,
             "swap": self._swap_due,
@@ -132,6 +138,7 @@ class NodeCore:
         ctx = self.context
         ctx.now_ms = max(ctx.now_ms, now_ms)
         ctx.effects = []
+        self._notice_sleep()
         self._handlers[type(event)](event)
         self._run_deadlines()
         if ctx.stopping and not self._finished and not any(self._unfinished(key) for key in ctx.active):
@@ -144,14 +151,23 @@ class NodeCore:
         """When ``Ticked`` is wanted at the latest, on the clock of ``step``."""
         return self.context.timers.next_ms()
 
+    def _notice_sleep(self) -> None:
+        """A deadline that is long past says that this process did not run: what it did not hear proves nothing."""
+        ctx = self.context
+        due_ms = ctx.timers.next_ms()
+        if due_ms is not None and ctx.now_ms - due_ms > ctx.policy.late_tick_ms:
+            ctx.awake_since_ms = ctx.now_ms
+            ctx.counters["late_ticks"] += 1
+
     # --- life -------------------------------------------------------------------------------------------
 
     def _started(self, event: Started) -> None:
         ctx = self.context
         for topic in (COORDINATION_TOPIC, DISCUSSION_TOPIC, ESCALATION_TOPIC):
             ctx.emit(JoinTopic(topic))
-        for recovered in event.recovered:
-            self._holding.recover(recovered)
+        ctx.awake_since_ms = ctx.started_ms = ctx.settled_ms = ctx.now_ms
+        ctx.settle()
+        self._holding.recover_all(event.recovered)
         self.watch.adopt(event.repositories)
         for place, wait_ms in enumerate(HELLO_STEPS_MS):
             ctx.timers.set(("hello", place), ctx.now_ms + wait_ms)
@@ -254,6 +270,9 @@ class NodeCore:
             self._completion_heard(member, message)
         elif isinstance(message, TaskProgress):
             ctx.counters["progress_heard"] += 1
+        elif isinstance(message, Discussion):
+            if message.kind == "coordination_request":
+                self._pursuit.asked(message)
         elif isinstance(message, Availability):
             self._holder_listed(member)
 
@@ -269,11 +288,9 @@ class NodeCore:
             entry.suppose(announced.claim, ctx.now_ms)
             if announced.claim is not None:
                 self._holding.heard_claim(entry, announced.claim)
-            if announced.open:
-                entry.open = True
-            elif entry.state is ClaimState.IDLE:
-                entry.open = False
-            else:
+            if entry.state is ClaimState.IDLE:
+                entry.open = announced.open
+            elif not announced.open:
                 self._holding.issue_gone(entry)
             if entry.state is ClaimState.IDLE:
                 self._pursuit.consider(entry)
@@ -281,10 +298,11 @@ class NodeCore:
     def _claim_heard(self, member: Member, message: TaskClaim) -> None:
         ctx = self.context
         if message.claim.peer == member.peer:
-            member.tasks[message.task] = message.claim.epoch
+            ctx.membership.holds(member, message.task, message.claim.epoch)
         entry = ctx.entries.get(message.task)
         if entry is None:
             return
+        self._pursuit.vouched(entry, member.peer, message.claim)
         entry.suppose(message.claim, ctx.now_ms)
         self._holding.heard_claim(entry, message.claim)
         if entry.state is ClaimState.IDLE:
@@ -313,8 +331,9 @@ class NodeCore:
     # --- members ----------------------------------------------------------------------------------------
 
     def _member_changed(self, member: Member) -> None:
+        self.context.settle()
         self._greet()
-        self.watch.elect()
+        self.watch.elect_soon()
         self._pursuit.consider_held_by(member.peer)
         if member.liveness is Liveness.LEFT:
             self._pursuit.consider_all()
@@ -353,7 +372,7 @@ class NodeCore:
         ctx.notice("info", f"{member.agent or member.peer} is suspected to be away")
         member.probes = 0
         ctx.timers.set(("probe", member.peer), ctx.now_ms)
-        self.watch.elect()
+        self.watch.elect_soon()
 
     def _probe_due(self, peer: str) -> None:
         ctx = self.context
@@ -370,7 +389,7 @@ class NodeCore:
         if member.liveness is Liveness.DEAD:
             ctx.notice("warning", f"{member.agent or member.peer} is dead: its host refuses connections")
             self._pursuit.consider_held_by(event.peer)
-            self.watch.elect()
+            self.watch.elect_soon()
             return
         # Quick while refusals add up or little is known, then ever slower: a paused host is left alone.
         patience = 0 if member.refused_first_ms is not None else max(0, member.probes - 5)
@@ -384,14 +403,9 @@ class NodeCore:
 
     # --- tasks ------------------------------------------------------------------------------------------
 
-    def _look_due(self, task: TaskId) -> None:
-        entry = self.context.entries.get(task)
-        if entry is not None and entry.state is ClaimState.IDLE:
-            self._pursuit.consider(entry)
-
     def _confirmed(self, event: TaskConfirmed) -> None:
         entry = self.context.entries.get(event.task)
-        if entry is not None and entry.state is ClaimState.HELD:
+        if entry is not None and entry.own is not None:
             self._holding.confirmed(event)
         else:
             self._pursuit.confirmed(event)
@@ -411,26 +425,44 @@ class NodeCore:
     def _claim_read(self, event: ClaimRead) -> None:
         ctx = self.context
         entry = ctx.entries.get(event.task)
-        if entry is None or self._swaps.read(entry, event.standing):
+        if entry is None or self._asked_again(entry):
+            return
+        ctx.settle_hint(entry, event.standing, entry.asked_ms)
+        if self._swaps.read(entry, event.standing):
             return
         entry.observe(event.standing, ctx.now_ms)
         if entry.recovered is not None and entry.state is ClaimState.IDLE:
             self._holding.recovery_read(entry, entry.recovered, event.standing)
         else:
             self._holding.ledger_showed(entry)
+            if entry.state is ClaimState.IDLE:
+                self._pursuit.consider(entry)
+
+    def _asked_again(self, entry: Entry) -> bool:
+        """A reading ended; true if it had been asked for again meanwhile, so that this answer may be too old."""
+        entry.reading = False
+        again, entry.read_again = entry.read_again, False
+        if again:
+            self.context.ask_ledger(entry)
+        return again
 
     def _claim_not_read(self, event: ClaimNotRead) -> None:
         ctx = self.context
         entry = ctx.entries.get(event.task)
-        if entry is None or self._swaps.not_read(entry, event):
+        if entry is None or self._asked_again(entry) or self._swaps.not_read(entry, event):
             return
         if entry.recovered is not None and entry.state is ClaimState.IDLE:
+            self._holding.recovery_not_read(entry, event.retry_after_ms)
+        elif entry.state is ClaimState.IDLE:
             entry.tries += 1
-            wait_ms = min(ctx.policy.retry_max_ms, ctx.policy.retry_ms << min(entry.tries, 16))
-            ctx.timers.set(("recover", event.task), ctx.now_ms + max(wait_ms, event.retry_after_ms or 0))
+            ctx.timers.set(("look", event.task), ctx.now_ms + ctx.backoff_ms(entry.tries, event.retry_after_ms))
+        elif entry.state is ClaimState.HELD:
+            ctx.timers.set(("check", event.task), ctx.now_ms + ctx.backoff_ms(1, event.retry_after_ms))
 
     def _recover_due(self, task: TaskId) -> None:
-        self.context.emit(ReadClaim(task))
+        entry = self.context.entries.get(task)
+        if entry is not None and entry.recovered is not None and entry.state is ClaimState.IDLE:
+            self.context.ask_ledger(entry)
 
     def _agent_started(self, event: AgentStarted) -> None:
         entry = self.context.entries.get(event.task)

@@ -46,11 +46,22 @@ class Policy:
     refused_reclaim_ms: int = 5_000
     returned_holder_grace_ms: int = 3_000
     hint_ttl_ms: int = 75_000
+    hint_trust_ms: int = 180_000
+    hint_refuted_ms: int = 600_000
+    check_spacing_ms: int = 5_000
+    late_tick_ms: int = 5_000
+    objection_wait_ms: int = 60_000
+    objection_ask_ms: int = 15_000
+    vouches_max: int = 8
 
     repositories_interval_ms: int = 60_000
     watch_interval_min_ms: int = 10_000
     watch_interval_max_ms: int = 300_000
     watch_spacing_ms: int = 200
+    elect_delay_ms: int = 100
+    audit_interval_ms: int = 600_000
+    settle_ms: int = 1_500
+    settle_max_ms: int = 8_000
     announce_interval_ms: int = 60_000
     announce_batch_max: int = 20
 
@@ -59,4 +70,5 @@ class Policy:
 
     tasks_max: int = 10_000
     members_max: int = 1_000
+    member_tasks_max: int = 1_000
     repositories_max: int = 1_000

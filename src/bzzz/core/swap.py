@@ -9,9 +9,10 @@ bytes and therefore the commit are the same); anything else there means that it 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from bzzz.core.context import Context
-from bzzz.core.effect import DeliverWork, ReadClaim, Remember, SwapClaim
+from bzzz.core.effect import DeliverWork, Remember, SwapClaim
 from bzzz.core.entry import Entry, Pending
 from bzzz.core.event import ClaimNotRead, SwapEnd, SwapEnded
 from bzzz.core.record import ClaimRecord, Observation, RecordState, Version
@@ -46,12 +47,21 @@ class Swaps:
         if pending is None or pending.record.nonce != event.nonce:
             self._ctx.counters["late_answers"] += 1
             return
-        if event.end is SwapEnd.UNCERTAIN:
+        standing = event.standing
+        if standing is not None and standing.record.nonce == pending.record.nonce:
+            # It stands, whatever the answer says: an earlier sending of it may have arrived late.
+            event = replace(event, end=SwapEnd.WON)
+        if event.end is SwapEnd.UNCERTAIN or (event.end in (SwapEnd.WON, SwapEnd.LOST) and standing is None):
             self._ctx.counters["swaps_uncertain"] += 1
-            pending.checking = True
-            self._ctx.emit(ReadClaim(entry.task.id))
-            return
-        self._finish(entry, pending, event)
+            pending.checking = pending.uncertain = True
+            self._ctx.timers.cancel(("swap", entry.task.id))
+            self._ctx.ask_ledger(entry)
+        elif event.end is SwapEnd.UNAVAILABLE and pending.uncertain:
+            # Nothing was written this time, but an earlier sending may still land: it is seen through.
+            self.retry_later(entry, event.retry_after_ms)
+        else:
+            pending.checking = False
+            self._finish(entry, pending, event)
 
     def read(self, entry: Entry, standing: Observation | None) -> bool:
         """A reading came; true if it answered the question of a write of unknown fate."""
@@ -79,19 +89,19 @@ class Swaps:
 
     def retry_later(self, entry: Entry, least_ms: int | None) -> None:
         """Read or send again after a pause that doubles."""
-        pending, policy = entry.pending, self._ctx.policy
+        pending = entry.pending
         if pending is None:
             return
         pending.tries += 1
-        wait_ms = min(policy.retry_max_ms, policy.retry_ms << min(pending.tries, 16))
-        self._ctx.timers.set(("swap", entry.task.id), self._ctx.now_ms + max(wait_ms, least_ms or 0))
+        wait_ms = self._ctx.backoff_ms(pending.tries, least_ms)
+        self._ctx.timers.set(("swap", entry.task.id), self._ctx.now_ms + wait_ms)
 
     def retry_due(self, entry: Entry) -> None:
         """The pause is over."""
         if entry.pending is None:
             return
         if entry.pending.checking:
-            self._ctx.emit(ReadClaim(entry.task.id))
+            self._ctx.ask_ledger(entry)
         else:
             self.resend(entry)
 
@@ -106,8 +116,8 @@ class Swaps:
         self._ctx.timers.cancel(("swap", entry.task.id))
         self._ctx.counters[f"swaps_{pending.purpose}_{event.end.value}"] += 1
         entry.observe(event.standing, self._ctx.now_ms)
-        if event.end in (SwapEnd.WON, SwapEnd.LOST):
-            entry.hint = None
+        if event.end in (SwapEnd.WON, SwapEnd.LOST) and event.standing is not None:
+            entry.settle_hint(event.standing, -1, 0)  # what is newer than this may well be true
         if event.end is not SwapEnd.UNAVAILABLE:
             entry.pending = None
         self.settled(entry, pending, event)

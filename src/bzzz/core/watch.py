@@ -7,6 +7,7 @@ The interval adapts between its bounds; a webhook or Hive's stream only brings t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bzzz.core.claim import ClaimState
@@ -19,8 +20,8 @@ from bzzz.core.membership import Liveness
 from bzzz.core.message import COORDINATION_TOPIC, Announced, Hint, TaskAnnouncement
 from bzzz.core.pursuit import Pursuit
 from bzzz.core.ranking import watcher
-from bzzz.core.record import RecordState
-from bzzz.core.task import Repository, TaskId
+from bzzz.core.record import Observation, RecordState
+from bzzz.core.task import Repository
 
 
 @dataclass(slots=True)
@@ -68,6 +69,7 @@ class Watch:
         for key in [key for key in self.watched if key not in kept]:
             del self.watched[key]
             ctx.timers.cancel(("watch", key))
+            ctx.timers.cancel(("audit", key))
         self.elect()
         if changed:
             self._pursuit.consider_all()
@@ -116,6 +118,14 @@ class Watch:
             elif not mine and watched.watching:
                 watched.watching = False
                 ctx.timers.cancel(("watch", key))
+            if not ctx.stopping:
+                # The more nodes there are, the more rarely each looks for itself: the sum stays the same.
+                wait_ms = ctx.policy.audit_interval_ms * max(1, len(peers) - 1)
+                ctx.timers.set_earlier(("audit", key), ctx.now_ms + wait_ms)
+
+    def elect_soon(self) -> None:
+        """Members changed, and others may at the same moment: count them together."""
+        self._ctx.timers.set_earlier(("elect",), self._ctx.now_ms + self._ctx.policy.elect_delay_ms)
 
     def changed(self, repository: str) -> None:
         """A hint that something changed there; any repository, if the name is empty."""
@@ -138,6 +148,23 @@ class Watch:
         watched.read_ms = self._ctx.now_ms
         self._ctx.emit(ListTasks(key))
 
+    def audit_due(self, key: str) -> None:
+        """Read a repository that another node watches, once in a while.
+
+        A watcher may be wedged, denied by the forge, or lying; then its tasks wait for this, and not for ever.
+        """
+        ctx = self._ctx
+        watched = self.watched.get(key)
+        if watched is None or ctx.stopping:
+            return
+        if not watched.watching and not watched.reading:
+            ctx.counters["audits"] += 1
+            watched.reading = True
+            watched.read_ms = ctx.now_ms
+            ctx.emit(ListTasks(key))
+        wait_ms = ctx.policy.audit_interval_ms * max(1, len(ctx.membership.live_peers()) - 1)
+        ctx.timers.set(("audit", key), ctx.now_ms + wait_ms)
+
     # --- what was read ----------------------------------------------------------------------------------
 
     def listed(self, event: TasksListed) -> None:
@@ -153,16 +180,14 @@ class Watch:
         watched.trouble = ""
         for task in event.tasks:
             entry = ctx.admit(task)
-            if entry is not None:
+            if entry is not None and entry.state is ClaimState.IDLE:
                 entry.open = True
-        for number, standing in event.claims or ():
-            entry = ctx.entries.get(TaskId(event.repository, number))
-            if entry is not None and entry.observe(standing, ctx.now_ms):
-                self._holding.ledger_showed(entry)
+        if event.claims is not None:
+            self._take_claims(event.repository, dict(event.claims), watched.read_ms or 0)
         self._close_missing(event)
         entries = [e for e in ctx.entries.values() if e.task.id.repository == event.repository]
         told = self._announce(entries, again=False)
-        for entry in sorted(entries, key=lambda e: (-e.task.priority, e.task.id)):
+        for entry in sorted(entries, key=self._pursuit.urgency):
             if entry.state is ClaimState.IDLE:
                 self._pursuit.consider(entry)
                 self._open_orphaned_pull(entry)
@@ -183,6 +208,16 @@ class Watch:
         watched.trouble = event.detail
         wait_ms = min(ctx.policy.watch_interval_max_ms, ctx.policy.retry_ms << min(watched.failures, 16))
         self._next_reading(event.repository, watched, max(wait_ms, event.retry_after_ms or 0))
+
+    def _take_claims(self, repository: str, claims: Mapping[int, Observation], asked_ms: int) -> None:
+        """Hold what is known and believed of a repository's claims against the whole list of them."""
+        ctx = self._ctx
+        for key, entry in ctx.entries.items():
+            if key.repository == repository:
+                standing = claims.get(key.number)
+                ctx.settle_hint(entry, standing, asked_ms)
+                if entry.observe(standing, ctx.now_ms):
+                    self._holding.ledger_showed(entry)
 
     def announce_due(self) -> None:
         """Tell again what there is to do, for who came late or missed it."""
@@ -209,11 +244,14 @@ class Watch:
                     self._holding.issue_gone(entry)
 
     def _announce(self, entries: list[Entry], *, again: bool) -> bool:
-        """Announce what changed since it was last announced; with ``again``, whatever can be tried."""
+        """Announce what changed since it was last announced.
+
+        With ``again``, also whatever can be tried, and what is worked on although it is closed.
+        """
         ctx = self._ctx
         batch: list[Announced] = []
         for entry in sorted(entries, key=lambda e: (-e.task.priority, e.task.id)):
-            claim = ctx.believed(entry)
+            claim = entry.believed()
             told = (entry.task, entry.open, claim)
             if entry.announced == told and not (again and self._to_be_had(entry, claim)):
                 continue
@@ -229,7 +267,7 @@ class Watch:
 
     def _to_be_had(self, entry: Entry, claim: Hint | None) -> bool:
         if not entry.open:
-            return False
+            return claim is not None and claim.state is RecordState.HELD
         if claim is None or claim.state is RecordState.RELEASED:
             return True
         return claim.state is RecordState.HELD and self._ctx.verdict(entry, claim).allowed
@@ -246,12 +284,10 @@ class Watch:
         ):
             return
         member = ctx.membership.get(standing.record.holder.peer)
-        if (
-            standing.record.holder.peer != ctx.profile.peer
-            and member is not None
-            and member.liveness is Liveness.ALIVE
-        ):
-            return
+        if standing.record.holder.peer != ctx.profile.peer and member is not None:
+            through = member.tasks_known and entry.task.id not in member.tasks
+            if member.liveness is Liveness.ALIVE and not through:
+                return
         quiet_ms = ctx.policy.heartbeat_interval_ms if member is None else ctx.policy.refused_reclaim_ms
         if ctx.now_ms - entry.standing_since_ms >= quiet_ms:
             ctx.emit(OpenPull(entry.task, standing.record))

@@ -127,10 +127,30 @@ class Checkers:
         )
         reached_since = world.network.way_since_ms(shell.place, holder.place)
         answers = world.network.way(shell.place, holder.place) and world.now_ms - reached_since >= ANSWERING_MS
-        if keeps and answers:
+        if keeps and answers and self._could_know(shell, holder):
             state = f"paused since {holder.paused_since_ms}" if holder.paused else "running"
             text = f"{shell.peer} takes over from {holder.peer}, which is {state}: {effect.record.reason}"
             world.violate("kept", effect.task, text)
+
+    def _could_know(self, shell: Shell, holder: Shell) -> bool:
+        """Whether the taker met the holder since its start, or could surely ask somebody who did."""
+        core, network = shell.core, self._world.network
+        member = core.context.membership.get(holder.peer) if core is not None else None
+        if member is not None and member.addresses:
+            return True
+        others = [other for other in self._world.shells if other not in (shell, holder)]
+        return not network.weather.loss and any(
+            other.attentive
+            and other.core is not None
+            and (seen := other.core.context.membership.get(holder.peer)) is not None
+            and bool(seen.addresses)
+            and network.way(shell.place, other.place)
+            and network.way(other.place, holder.place)
+            and self._world.now_ms - network.way_since_ms(shell.place, other.place) >= ANSWERING_MS
+            and self._world.now_ms - network.way_since_ms(other.place, holder.place) >= ANSWERING_MS
+            and self._world.now_ms - other.attentive_since_ms >= ANSWERING_MS
+            for other in others
+        )
 
     def attempt_started(self, shell: Shell, task: TaskId, epoch: int) -> None:
         """An attempt is about to start."""

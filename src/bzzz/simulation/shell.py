@@ -69,6 +69,7 @@ class Shell:
         self.host_up = True
         self.paused = False
         self.paused_since_ms = 0
+        self.attentive_since_ms = 0
         self.gone_for_good = False
         self.fuse: int | None = None
         self.journal: dict[tuple[TaskId, int], tuple[Task, ClaimRecord]] = {}
@@ -124,6 +125,7 @@ class Shell:
             return
         world = self._world
         self.life += 1
+        self.attentive_since_ms = world.now_ms
         self.incarnation += 1
         self.paused = False
         self.fuse = None
@@ -186,6 +188,7 @@ class Shell:
             return
         self.trace("goes on")
         self.paused = False
+        self.attentive_since_ms = self._world.now_ms
         self._world.network.attention_changed(self.place)
         waiting, self._inbox = self._inbox, []
         if self._world.rng.random() < 0.5:

@@ -28,6 +28,7 @@ from bzzz.simulation.shell import Shell
 FAULTS_MS = 30 * 60_000
 HEALING_MS_MAX = 8 * 3_600_000
 SETTLING_MS = 240_000
+CALM_SETTLING_MS = 15_000
 TRACE_LINES_MAX = 400_000
 
 
@@ -100,7 +101,7 @@ class World:
         self.seed = seed
         self.scale = scale
         self.rng = random.Random(seed)  # noqa: S311 - a simulation
-        self.policy = policy or Policy()
+        self.policy = policy or (self._draw_policy() if faults else Policy())
         self.flaw = flaw
         self.tracing = tracing
         self.lines: list[tuple[int, str, str, str, TaskId | None]] = []
@@ -167,10 +168,15 @@ class World:
         if not self.violations:
             self._play(healed_ms + HEALING_MS_MAX, self.checkers.all_ended)
         if not self.violations and self.checkers.all_ended():
-            self._play(self.now_ms + SETTLING_MS)
+            self._play(self.now_ms + (SETTLING_MS if self.kinds else CALM_SETTLING_MS))
         if not self.violations:
             self.checkers.at_end()
         return self._result()
+
+    def _draw_policy(self) -> Policy:
+        """Faults meet short and long patience: with a short ttl, much more is taken over."""
+        ttl_s = self.rng.choice((90, 180, 900))
+        return Policy(claim_ttl_s=ttl_s, renew_interval_ms=ttl_s * 1_000 // 3)
 
     def _open_slowly(self) -> None:
         """Let most issues come while the faults last, so that these meet work."""
