@@ -101,18 +101,17 @@ def match(task: Task, capabilities: Iterable[str], specialization: str, models: 
     A label ``needs-X`` demands capability ``X``, a label ``model-X`` a model whose name contains ``X``;
     everything else only orders the nodes.
     """
-    return _match(task.labels, task.task_type, task.keywords, tuple(capabilities), specialization, tuple(models))
+    wanted = (task.labels, task.task_type, task.keywords)
+    return _match(wanted, (tuple(capabilities), specialization, tuple(models)))
 
 
 @functools.lru_cache(maxsize=MATCHES_MAX)
 def _match(
-    labels: tuple[str, ...],
-    kind: TaskType,
-    words: tuple[str, ...],
-    capabilities: tuple[str, ...],
-    specialization: str,
-    models: tuple[str, ...],
+    wanted: tuple[tuple[str, ...], TaskType, tuple[str, ...]],
+    offered: tuple[tuple[str, ...], str, tuple[str, ...]],
 ) -> int:
+    labels, kind, words = wanted
+    capabilities, specialization, models = offered
     able = {_plain(word) for word in capabilities if word.strip()}
     special = _plain(specialization)
     owned = able | {special} if special else able

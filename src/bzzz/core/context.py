@@ -55,16 +55,20 @@ class Context:
         text = f"{self.profile.seed}\0{self.profile.peer}\0{self.profile.incarnation}\0{self._nonces}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
-    def admit(self, task: Task) -> Entry | None:
-        """The entry of a task, made if there is room; its newest description is kept."""
+    def admit(self, task: Task, *, listed: bool = False) -> Entry | None:
+        """The entry of a task, made if there is room; its newest description is kept.
+
+        What this node itself read from the forge (``listed``) counts for more than what a peer says.
+        """
         entry = self.entries.get(task.id)
         if entry is None:
-            if len(self.entries) >= self.policy.tasks_max and not self._drop_finished():
+            if len(self.entries) >= self.policy.tasks_max and not self._make_room(listed):
                 self.counters["dropped_tasks"] += 1
                 return None
             entry = self.entries[task.id] = Entry(task)
-        elif task != entry.task and task.updated_at >= entry.task.updated_at:
+        elif task != entry.task and (listed or task.updated_at >= entry.task.updated_at):
             entry.task = task
+        entry.listed = entry.listed or listed
         return entry
 
     def settle(self) -> None:
@@ -153,9 +157,10 @@ class Context:
         ]
         return list(order(str(task.id), candidates))
 
-    def _drop_finished(self) -> bool:
+    def _make_room(self, for_listed: bool) -> bool:
+        """Drop an entry that is not worked on: of a closed issue, or, for one surely there, one only heard of."""
         for key, entry in self.entries.items():
-            if not entry.open and key not in self.active:
+            if key not in self.active and (not entry.open or (for_listed and not entry.listed)):
                 del self.entries[key]
                 return True
         return False

@@ -11,6 +11,9 @@ from bzzz.core.reclaim import HeldView
 from bzzz.core.record import ClaimRecord, Observation, RecordState, Version
 from bzzz.core.task import Task
 
+NEVER_MS = -(2**53)
+"""A time before any other."""
+
 
 @dataclass(slots=True)
 class Pending:
@@ -38,8 +41,8 @@ class Entry:
     hint_ms: int = 0
     hint_since_ms: int = 0
     hints_refuted_until_ms: int = 0
-    asked_ms: int = 0
-    confirm_asked_ms: int = 0
+    asked_ms: int = NEVER_MS
+    confirm_asked_ms: int = NEVER_MS
     reading: bool = False
     read_again: bool = False
     vouched_ms: int = 0
@@ -67,6 +70,8 @@ class Entry:
     failures: int = 0
     tries: int = 0
     pull_request: str | None = None
+    pull_by: str = ""
+    listed: bool = False
 
     def happen(self, event: ClaimEvent) -> None:
         """Take the table's transition.

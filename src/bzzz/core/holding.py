@@ -11,46 +11,38 @@ import hashlib
 from dataclasses import replace
 
 from bzzz.core.claim import ClaimEvent, ClaimState
+from bzzz.core.claimant import REASON_CHARS_MAX, Claimant, is_own
 from bzzz.core.context import Context
 from bzzz.core.effect import (
-    Forget,
     JoinTopic,
-    LeaveTopic,
-    OpenPull,
     Publish,
     Report,
-    SaveWork,
     StartAttempt,
     StopAttempt,
 )
-from bzzz.core.entry import Entry, Pending, said
+from bzzz.core.entry import Entry, Pending
 from bzzz.core.event import (
     AttemptEnded,
-    PullFound,
-    PullNotFound,
-    Recovered,
     SwapEnd,
     SwapEnded,
     TaskConfirmed,
-    WorkNotSaved,
-    WorkSaved,
 )
 from bzzz.core.message import (
     COORDINATION_TOPIC,
     DISCUSSION_TOPIC,
     Discussion,
     Hint,
-    TaskClaim,
-    TaskComplete,
     task_topic,
 )
 from bzzz.core.outcome import Outcome
+from bzzz.core.publishing import Publishing
 from bzzz.core.pursuit import Pursuit
-from bzzz.core.record import ClaimRecord, Holder, Observation, RecordState
+from bzzz.core.record import Observation, RecordState
+from bzzz.core.recovery import Recovery
+from bzzz.core.rescue import Rescue
 from bzzz.core.swap import Swaps
 from bzzz.core.task import TaskId
 
-REASON_CHARS_MAX = 500
 NODE_STOPPED = "the node stopped"
 
 
@@ -61,12 +53,17 @@ def branch_name(task: TaskId, epoch: int) -> str:
 
 
 class Holding:
-    """Everything from the moment a claim is won, and what a restart finds of it."""
+    """Everything from the moment a claim is won to the moment it is this node's no more."""
 
     def __init__(self, context: Context, swaps: Swaps, pursuit: Pursuit) -> None:
         self._ctx = context
         self._swaps = swaps
         self._pursuit = pursuit
+        self._claimant = Claimant(context, pursuit)
+        self.publishing = Publishing(context, pursuit, self._claimant)
+        self.recovery = Recovery(context, swaps, self._claimant, self.publishing)
+        self.rescue = Rescue(context)
+        self.recovery.settle = self.rescue.settle = self._settle
         swaps.settled = self._settled
 
     # --- how writes end ---------------------------------------------------------------------------------
@@ -92,7 +89,7 @@ class Holding:
             ctx.timers.set(("renew", entry.task.id), ctx.now_ms + ctx.policy.renew_interval_ms)
             ctx.notice("info", f"claimed with epoch {pending.record.epoch}", entry.task.id)
             ctx.emit(JoinTopic(task_topic(entry.task.id)))
-            self._tell_claim(entry)
+            self._claimant.tell_claim(entry)
             ctx.emit(Report(entry.task.id, pending.record.epoch, "claimed", {"agent": ctx.profile.agent}))
             self._settle(entry)
             if gone_said:
@@ -108,7 +105,7 @@ class Holding:
             entry.happen(ClaimEvent.SWAP_REFUSED)
             self._pursuit.back_off(entry, event.retry_after_ms)
             ctx.notice("warning", f"the claim could not be written: {event.detail}", entry.task.id)
-        self._done(entry, forget=pending.record.epoch)
+        self._claimant.done(entry, forget=pending.record.epoch)
 
     def _renewal_settled(self, entry: Entry, pending: Pending, event: SwapEnded) -> None:
         ctx = self._ctx
@@ -118,15 +115,15 @@ class Holding:
             ctx.timers.set(("renew", entry.task.id), ctx.now_ms + ctx.policy.renew_interval_ms)
             entry.tries = 0
             if entry.recovered is not None:
-                self._resumed(entry, entry.recovered)
+                self.recovery.resumed(entry, entry.recovered)
             self._settle(entry)
             return
         entry.pending = None
         standing = event.standing
         if event.end is SwapEnd.LOST:
-            if standing is not None and _is_own(standing, pending.record, RecordState.DELIVERED):
-                self._delivery_found(entry, standing)
-            elif standing is not None and _is_own(standing, pending.record, RecordState.HELD):
+            if standing is not None and is_own(standing, pending.record, RecordState.DELIVERED):
+                self.publishing.found_delivered(entry, standing)
+            elif standing is not None and is_own(standing, pending.record, RecordState.HELD):
                 # A renewal sent before a crash landed after the restart had read the ledger: still ours.
                 entry.happen(ClaimEvent.SWAP_REFUSED)
                 entry.own = standing
@@ -146,7 +143,7 @@ class Holding:
         if event.end is SwapEnd.WON and event.standing is not None:
             entry.happen(ClaimEvent.SWAP_WON)
             entry.own = event.standing
-            self._publish_pull(entry)
+            self.publishing.publish(entry)
         elif event.end is SwapEnd.LOST:
             entry.happen(ClaimEvent.SWAP_LOST)
             self._lost(entry, "the delivery was refused: the claim has moved on")
@@ -167,7 +164,7 @@ class Holding:
         record = pending.record
         if event.end is SwapEnd.WON:
             entry.happen(ClaimEvent.SWAP_WON)
-            ctx.emit(Publish(COORDINATION_TOPIC, self._complete(entry, record)))
+            ctx.emit(Publish(COORDINATION_TOPIC, self._claimant.completion(entry, record)))
             kind = "escalated" if record.state is RecordState.ESCALATED else "released"
             data = {"reason": record.reason or "", "strikes": record.strikes, "rescue": entry.saved_ref or ""}
             ctx.emit(Report(entry.task.id, record.epoch, kind, data))
@@ -178,7 +175,7 @@ class Holding:
             entry.happen(ClaimEvent.SWAP_REFUSED)
             self._pursuit.back_off(entry, event.retry_after_ms)
             ctx.notice("error", f"the claim could not be given back: {event.detail}", entry.task.id)
-        self._leave(entry, record.epoch)
+        self._claimant.leave(entry, record.epoch)
 
     # --- the attempt ------------------------------------------------------------------------------------
 
@@ -189,53 +186,18 @@ class Holding:
             self._ctx.counters["late_attempts"] += 1
             return
         entry.running = False
+        if event.outcome is Outcome.PROVED and not event.commit:
+            event = replace(event, outcome=Outcome.CRASHED, summary="there is no commit to prove it")
         entry.ended = event
         self._settle(entry)
-
-    def work_saved(self, event: WorkSaved) -> None:
-        """Unpublished work stands on the server now."""
-        entry = self._saving(event.task, event.epoch)
-        if entry is None:
-            return
-        entry.saved_ref = event.ref
-        self._ctx.notice("info", f"work saved to {event.ref}", event.task)
-        self._settle(entry)
-
-    def work_not_saved(self, event: WorkNotSaved) -> None:
-        """Saving failed: again later, or never, and then the attempt's folder stays where it is."""
-        entry = self._saving(event.task, event.epoch)
-        if entry is None:
-            return
-        if event.final:
-            entry.save_given_up = True  # until the end of this claim: the folders of its attempts are kept
-            self._ctx.notice("error", f"work stays on this machine only: {event.detail}", event.task)
-            self._settle(entry)
-        else:
-            entry.tries += 1
-            self._ctx.timers.set(("save", event.task), self._ctx.now_ms + self._ctx.backoff_ms(entry.tries))
-
-    def _saving(self, task: TaskId, epoch: int) -> Entry | None:
-        """The entry whose saving under way this answers; an answer about other work says nothing."""
-        entry = self._ctx.entries.get(task)
-        if entry is None or not entry.saving or entry.own is None or entry.own.record.epoch != epoch:
-            self._ctx.counters["late_answers"] += 1
-            return None
-        entry.saving = False
-        return entry
-
-    def save_due(self, task: TaskId) -> None:
-        """Try again to save."""
-        entry = self._ctx.entries.get(task)
-        if entry is not None and entry.state in (ClaimState.HELD, ClaimState.LOSING):
-            self._settle(entry)
 
     def _settle(self, entry: Entry) -> None:
         """Take the next step of a claim that is held, or being lost."""
         if entry.state is ClaimState.LOSING:
-            if not entry.running and self._nothing_unsaved(entry):
+            if not entry.running and self.rescue.nothing_unsaved(entry):
                 entry.happen(ClaimEvent.WORK_SAVED)
                 epoch = entry.own.record.epoch if entry.own is not None else 0
-                self._leave(entry, epoch)
+                self._claimant.leave(entry, epoch)
         elif entry.state is ClaimState.HELD and entry.own is not None and entry.pending is None:
             self._settle_held(entry, entry.own)
 
@@ -246,7 +208,7 @@ class Holding:
             leave = entry.stop_reason or (NODE_STOPPED if ctx.stopping else "")
             if entry.running:
                 return
-            if entry.recovered is not None and entry.recovered.has_work and not self._nothing_unsaved(entry):
+            if entry.recovered is not None and entry.recovered.has_work and not self.rescue.nothing_unsaved(entry):
                 return
             if leave:
                 entry.ended = AttemptEnded(entry.task.id, own.record.epoch, Outcome.STOPPED, leave, False)
@@ -258,12 +220,12 @@ class Holding:
             return
         if ended.outcome is Outcome.PROVED and ended.commit and entry.stop_reason in ("", NODE_STOPPED):
             entry.happen(ClaimEvent.ATTEMPT_PROVED)
-            record = self._child(
+            record = self._claimant.child(
                 own, RecordState.DELIVERED, branch=branch_name(entry.task.id, own.record.epoch), commit=ended.commit
             )
             self._swaps.send(entry, own.version, record, "deliver")
             return
-        if self._nothing_unsaved(entry):
+        if self.rescue.nothing_unsaved(entry):
             self._give_back(entry, own, ended)
 
     def _give_back(self, entry: Entry, own: Observation, ended: AttemptEnded) -> None:
@@ -279,7 +241,7 @@ class Holding:
         elif ended.outcome in (Outcome.NEEDS_HELP, Outcome.AGENT_MISSING):
             # This node cannot do it as it stands; an edit of the issue is a new question.
             entry.declined_update = entry.task.updated_at
-        elif failed:
+        elif not entry.stop_reason:
             entry.failures += 1
             wait_ms = ctx.policy.attempt_backoff_ms << min(entry.failures - 1, 6)
             entry.not_before_ms = max(entry.not_before_ms, ctx.now_ms + wait_ms)
@@ -289,11 +251,11 @@ class Holding:
             reason = f"{reason[: REASON_CHARS_MAX - 80]} (work saved to {entry.saved_ref})"
         if strikes >= ctx.policy.strikes_max:
             entry.happen(ClaimEvent.STRUCK_OUT)
-            record = self._child(own, RecordState.ESCALATED, reason=reason, strikes=strikes)
+            record = self._claimant.child(own, RecordState.ESCALATED, reason=reason, strikes=strikes)
             self._swaps.send(entry, own.version, record, "escalate")
         else:
             entry.happen(ClaimEvent.ATTEMPT_FAILED)
-            record = self._child(own, RecordState.RELEASED, reason=reason, strikes=strikes)
+            record = self._claimant.child(own, RecordState.RELEASED, reason=reason, strikes=strikes)
             self._swaps.send(entry, own.version, record, "release")
 
     def _ask(self, entry: Entry, own: Observation, ended: AttemptEnded) -> None:
@@ -309,19 +271,6 @@ class Holding:
         ctx.emit(Publish(DISCUSSION_TOPIC, Discussion("task_help_request", data)))
         ctx.emit(Report(entry.task.id, own.record.epoch, "asked", {"question": question}))
 
-    def _nothing_unsaved(self, entry: Entry) -> bool:
-        """Whether there is nothing left to save; if there is, saving begins."""
-        has_work = (entry.ended is not None and entry.ended.has_work) or (
-            entry.ended is None and entry.recovered is not None and entry.recovered.has_work
-        )
-        if not has_work or entry.saved_ref is not None or entry.save_given_up:
-            return True
-        waits = self._ctx.timers.due_ms(("save", entry.task.id)) is not None
-        if entry.own is not None and not entry.saving and not waits:
-            entry.saving = True
-            self._ctx.emit(SaveWork(entry.task.id, entry.own.record.epoch))
-        return False
-
     # --- keeping and losing -----------------------------------------------------------------------------
 
     def renewal_due(self, task: TaskId) -> None:
@@ -332,7 +281,7 @@ class Holding:
         if entry.state is not ClaimState.HELD or entry.pending is not None:
             return
         entry.happen(ClaimEvent.RENEWAL_DUE)
-        record = self._child(entry.own, RecordState.HELD)
+        record = self._claimant.child(entry.own, RecordState.HELD)
         self._swaps.send(entry, entry.own.version, record, "renew")
 
     def ledger_showed(self, entry: Entry) -> None:
@@ -390,185 +339,3 @@ class Holding:
         if entry.running and entry.own is not None:
             self._ctx.emit(StopAttempt(entry.task.id, entry.own.record.epoch, reason))
         self._settle(entry)
-
-    # --- after the delivery -----------------------------------------------------------------------------
-
-    def _publish_pull(self, entry: Entry) -> None:
-        if entry.own is not None:
-            self._ctx.timers.cancel(("renew", entry.task.id))
-            self._ctx.emit(OpenPull(entry.task, entry.own.record))
-            self._pursuit.consider_all()  # the place that it had taken is free
-
-    def _delivery_found(self, entry: Entry, standing: Observation) -> None:
-        entry.happen(ClaimEvent.DELIVERY_FOUND)
-        entry.own = standing
-        entry.recovered = None
-        self._publish_pull(entry)
-
-    def pull_due(self, task: TaskId) -> None:
-        """Try again to open the pull request."""
-        entry = self._ctx.entries.get(task)
-        if entry is not None and entry.state is ClaimState.PUBLISHING:
-            self._publish_pull(entry)
-
-    def pull_found(self, event: PullFound) -> None:
-        """The pull request stands: the task is through."""
-        entry = self._ctx.entries.get(event.task)
-        if entry is None:
-            return
-        entry.pull_request = event.url
-        if entry.state is not ClaimState.PUBLISHING or entry.own is None:
-            return
-        record = entry.own.record
-        entry.happen(ClaimEvent.PULL_FOUND)
-        self._ctx.emit(Publish(COORDINATION_TOPIC, self._complete(entry, record, event.url)))
-        data = {"pull_request": event.url, "branch": record.branch or "", "commit": record.commit or ""}
-        self._ctx.emit(Report(event.task, record.epoch, "delivered", data))
-        self._ctx.notice("info", f"delivered as {event.url}", event.task)
-        self._leave(entry, record.epoch)
-
-    def pull_not_found(self, event: PullNotFound) -> None:
-        """Not yet: again later. Where the forge refuses for good, a person is told; the branch stands."""
-        ctx = self._ctx
-        entry = ctx.entries.get(event.task)
-        if entry is None or entry.state is not ClaimState.PUBLISHING:
-            return
-        entry.tries += 1
-        wait_ms = ctx.backoff_ms(entry.tries, event.retry_after_ms)
-        if event.final:
-            wait_ms = max(wait_ms, ctx.policy.watch_interval_max_ms)
-        level = "error" if event.final else "warning"
-        ctx.notice(level, f"the pull request is not open yet: {event.detail}", event.task)
-        ctx.timers.set(("pull", event.task), ctx.now_ms + wait_ms)
-
-    # --- a restart --------------------------------------------------------------------------------------
-
-    def recover_all(self, found: tuple[Recovered, ...]) -> None:
-        """Ask the ledger what became of the tasks that this node had when it last ended.
-
-        Of several claims of one task the newest comes first; older ones have only their work left to save.
-        """
-        waiting: dict[TaskId, list[Recovered]] = {}
-        for recovered in found:
-            waiting.setdefault(recovered.task.id, []).append(recovered)
-        for several in waiting.values():
-            several.sort(key=lambda recovered: recovered.record.epoch)
-            self._recover(several.pop(), several)
-
-    def _recover(self, recovered: Recovered, older: list[Recovered]) -> None:
-        ctx = self._ctx
-        entry = ctx.admit(recovered.task)
-        if entry is None:
-            ctx.notice("error", "too many tasks are known to recover this one; it stays in the journal")
-            return
-        entry.recovered = recovered
-        entry.older = older
-        ctx.active.add(entry.task.id)
-        ctx.ask_ledger(entry)
-
-    def recovery_not_read(self, entry: Entry, least_ms: int | None) -> None:
-        """The ledger cannot be read now: again later. An ending node leaves the rest to its next start."""
-        ctx = self._ctx
-        if ctx.stopping:
-            entry.clear_attempt()
-            ctx.active.discard(entry.task.id)
-            return
-        entry.tries += 1
-        ctx.timers.set(("recover", entry.task.id), ctx.now_ms + ctx.backoff_ms(entry.tries, least_ms))
-
-    def recovery_read(self, entry: Entry, recovered: Recovered, standing: Observation | None) -> None:
-        """The ledger's answer: go on, open the pull request, or save what is left."""
-        ctx = self._ctx
-        record = recovered.record
-        if standing is not None and _is_own(standing, record, RecordState.HELD):
-            entry.own = standing
-            entry.happen(ClaimEvent.RESUMED)
-            ctx.emit(JoinTopic(task_topic(entry.task.id)))
-            ctx.notice("info", f"resuming with epoch {record.epoch}", entry.task.id)
-            self._swaps.send(entry, standing.version, self._child(standing, RecordState.HELD), "renew")
-        elif standing is not None and _is_own(standing, record, RecordState.DELIVERED):
-            self._delivery_found(entry, standing)
-        else:
-            # Given back before the crash, or never won, or moved on: only the work is left to keep.
-            entry.own = Observation(standing.version, record) if standing is not None else None
-            entry.happen(ClaimEvent.CLAIM_MOVED)
-            if entry.own is None:
-                entry.save_given_up = recovered.has_work
-                entry.happen(ClaimEvent.WORK_SAVED)
-                self._leave(entry, record.epoch)
-            else:
-                self._settle(entry)
-
-    def _resumed(self, entry: Entry, recovered: Recovered) -> None:
-        """The claim is surely ours: an attempt that came to its own end counts, one that was cut short does not."""
-        self._tell_claim(entry)
-        outcome, commit = recovered.outcome, recovered.commit
-        if outcome is None or outcome in (Outcome.STOPPED, Outcome.CRASHED):
-            return
-        if outcome is Outcome.PROVED and not (commit and recovered.has_work):
-            return
-        entry.ended = AttemptEnded(
-            entry.task.id, recovered.record.epoch, outcome, "ended before the restart", recovered.has_work, commit
-        )
-        entry.recovered = None
-
-    # --- the end ----------------------------------------------------------------------------------------
-
-    def _child(
-        self,
-        own: Observation,
-        state: RecordState,
-        *,
-        branch: str | None = None,
-        commit: str | None = None,
-        reason: str | None = None,
-        strikes: int | None = None,
-    ) -> ClaimRecord:
-        profile = self._ctx.profile
-        return replace(
-            own.record,
-            holder=Holder(profile.peer, profile.agent, profile.incarnation),
-            state=state,
-            nonce=self._ctx.nonce(),
-            branch=branch,
-            commit=commit,
-            reason=reason[:REASON_CHARS_MAX] if reason else None,
-            strikes=own.record.strikes if strikes is None else strikes,
-        )
-
-    def _tell_claim(self, entry: Entry) -> None:
-        if entry.own is not None:
-            claim = said(entry.own.record)
-            self._ctx.emit(Publish(COORDINATION_TOPIC, TaskClaim(entry.task.id, claim, self._ctx.profile.agent)))
-
-    def _complete(self, entry: Entry, record: ClaimRecord, pull_request: str = "") -> TaskComplete:
-        return TaskComplete(
-            entry.task.id,
-            said(record),
-            self._ctx.profile.agent,
-            record.branch or "",
-            pull_request,
-            record.reason or "",
-        )
-
-    def _leave(self, entry: Entry, epoch: int) -> None:
-        self._ctx.emit(LeaveTopic(task_topic(entry.task.id)))
-        self._done(entry, forget=None if entry.save_given_up else epoch)
-
-    def _done(self, entry: Entry, forget: int | None) -> None:
-        key = entry.task.id
-        for kind in ("renew", "swap", "save", "pull", "check", "recover"):
-            self._ctx.timers.cancel((kind, key))
-        entry.clear_attempt()
-        self._ctx.active.discard(key)
-        if forget is not None:
-            self._ctx.emit(Forget(key, forget))
-        if entry.older:
-            self._recover(entry.older.pop(), entry.older)
-        self._pursuit.consider_all()
-
-
-def _is_own(standing: Observation, record: ClaimRecord, state: RecordState) -> bool:
-    """Whether what stands is of the same claim as a record of this node, in this state."""
-    found = standing.record
-    return (found.state, found.epoch, found.holder.peer) == (state, record.epoch, record.holder.peer)

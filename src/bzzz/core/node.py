@@ -12,7 +12,7 @@ from typing import Any
 
 from bzzz.core.claim import ClaimState
 from bzzz.core.context import Context
-from bzzz.core.effect import Effect, Finish, JoinTopic, ProbePeer, Publish
+from bzzz.core.effect import Effect, Finish, JoinTopic, Publish
 from bzzz.core.entry import Entry
 from bzzz.core.event import (
     AgentProgressed,
@@ -55,14 +55,12 @@ from bzzz.core.message import (
     TaskComplete,
     TaskProgress,
 )
+from bzzz.core.presence import Presence
 from bzzz.core.profile import Policy, Profile
 from bzzz.core.pursuit import Pursuit
 from bzzz.core.swap import Swaps
 from bzzz.core.task import TaskId
 from bzzz.core.watch import Watch
-
-HELLO_STEPS_MS = (100, 1_000, 4_000)
-"""A newcomer is greeted more than once: a first message can go before its subscription has come."""
 
 
 class NodeCore:
@@ -75,6 +73,7 @@ class NodeCore:
         holding = Holding(self.context, swaps, pursuit)
         self._swaps, self._pursuit, self._holding = swaps, pursuit, holding
         self.watch = Watch(self.context, pursuit, holding)
+        self.presence = Presence(self.context, pursuit, self.watch)
         self._finished = False
         self._handlers: dict[type, Callable[[Any], None]] = {
             Started: self._started,
@@ -86,9 +85,9 @@ class NodeCore:
             TasksListed: self.watch.listed,
             TasksNotListed: self.watch.not_listed,
             Heard: self._heard,
-            PeerUp: self._peer_up,
-            PeerDown: self._peer_down,
-            ProbeEnded: self._probe_ended,
+            PeerUp: self.presence.peer_up,
+            PeerDown: self.presence.peer_down,
+            ProbeEnded: self.presence.probe_ended,
             TaskConfirmed: self._confirmed,
             TaskNotConfirmed: pursuit.not_confirmed,
             SwapEnded: self._swap_ended,
@@ -97,20 +96,20 @@ class NodeCore:
             AgentStarted: self._agent_started,
             AgentProgressed: self._agent_progressed,
             AttemptEnded: holding.attempt_ended,
-            WorkSaved: holding.work_saved,
-            WorkNotSaved: holding.work_not_saved,
-            PullFound: holding.pull_found,
-            PullNotFound: holding.pull_not_found,
+            WorkSaved: holding.rescue.saved,
+            WorkNotSaved: holding.rescue.not_saved,
+            PullFound: holding.publishing.pull_found,
+            PullNotFound: holding.publishing.pull_not_found,
         }
         self._deadlines: dict[str, Callable[..., None]] = {
-            "heartbeat": self._heartbeat_due,
-            "hello": self._hello_due,
+            "heartbeat": self.presence.heartbeat_due,
+            "hello": self.presence.hello_due,
             "repositories": self.watch.repositories_due,
             "watch": self.watch.watch_due,
             "announce": self.watch.announce_due,
-            "silent": self._silent_due,
-            "probe": self._probe_due,
-            "evidence": self._evidence_due,
+            "silent": self.presence.silent_due,
+            "probe": self.presence.probe_due,
+            "evidence": self.presence.evidence_due,
             "reconsider": pursuit.consider_all,
             "look": pursuit.look_due,
             "vouch": pursuit.vouch_due,
@@ -120,9 +119,9 @@ class NodeCore:
             "turn": pursuit.turn_came,
             "renew": holding.renewal_due,
             "swap": self._swap_due,
-            "save": holding.save_due,
-            "pull": holding.pull_due,
-            "recover": self._recover_due,
+            "save": holding.rescue.due,
+            "pull": holding.publishing.pull_due,
+            "recover": holding.recovery.due,
         }
 
     def step(self, now_ms: int, event: Event) -> list[Effect]:
@@ -143,7 +142,7 @@ class NodeCore:
         self._run_deadlines()
         if ctx.stopping and not self._finished and not any(self._unfinished(key) for key in ctx.active):
             self._finished = True
-            ctx.emit(Publish(COORDINATION_TOPIC, self._availability(leaving=True)))
+            ctx.emit(Publish(COORDINATION_TOPIC, self.presence.availability(leaving=True)))
             ctx.emit(Finish())
         return ctx.effects
 
@@ -167,11 +166,9 @@ class NodeCore:
             ctx.emit(JoinTopic(topic))
         ctx.awake_since_ms = ctx.started_ms = ctx.settled_ms = ctx.now_ms
         ctx.settle()
-        self._holding.recover_all(event.recovered)
+        self._holding.recovery.recover_all(event.recovered)
         self.watch.adopt(event.repositories)
-        for place, wait_ms in enumerate(HELLO_STEPS_MS):
-            ctx.timers.set(("hello", place), ctx.now_ms + wait_ms)
-        ctx.timers.set(("heartbeat",), ctx.now_ms + ctx.policy.heartbeat_interval_ms)
+        self.presence.begin()
         ctx.timers.set(("announce",), ctx.now_ms + ctx.policy.announce_interval_ms)
         ctx.timers.set(("repositories",), ctx.now_ms)
 
@@ -196,49 +193,6 @@ class NodeCore:
         # A pull request that cannot be opened now is opened by the watcher, or at the next start.
         return self.context.entries[key].state is not ClaimState.PUBLISHING
 
-    # --- speaking ---------------------------------------------------------------------------------------
-
-    def _availability(self, *, leaving: bool = False) -> Availability:
-        ctx = self.context
-        return Availability(
-            agent=ctx.profile.agent,
-            incarnation=ctx.profile.incarnation,
-            current_tasks=ctx.profile.max_tasks - ctx.places_left(),
-            max_tasks=ctx.profile.max_tasks,
-            tasks=ctx.held_tasks(),
-            leaving=leaving,
-            accepting=ctx.accepting and ctx.now_ms >= ctx.cooldown_until_ms,
-        )
-
-    def _heartbeat_due(self) -> None:
-        ctx = self.context
-        ctx.emit(Publish(COORDINATION_TOPIC, self._availability()))
-        ctx.timers.set(("heartbeat",), ctx.now_ms + ctx.policy.heartbeat_interval_ms)
-
-    def _hello_due(self, place: int) -> None:
-        ctx = self.context
-        profile = ctx.profile
-        ctx.emit(
-            Publish(
-                COORDINATION_TOPIC,
-                Capability(
-                    profile.agent,
-                    profile.incarnation,
-                    profile.capabilities,
-                    profile.models,
-                    profile.specialization,
-                    profile.version,
-                ),
-            )
-        )
-        ctx.emit(Publish(COORDINATION_TOPIC, self._availability()))
-        if place:
-            ctx.timers.set_earlier(("announce",), ctx.now_ms)
-
-    def _greet(self) -> None:
-        for place, wait_ms in enumerate(HELLO_STEPS_MS):
-            self.context.timers.set_earlier(("hello", place), self.context.now_ms + wait_ms)
-
     # --- hearing ----------------------------------------------------------------------------------------
 
     def _heard(self, event: Heard) -> None:
@@ -261,7 +215,7 @@ class NodeCore:
             return
         ctx.timers.set_earlier(("silent", peer), ctx.now_ms + ctx.policy.silent_after_ms)
         if before != (member.liveness, member.incarnation):
-            self._member_changed(member)
+            self.presence.member_changed(member)
         if isinstance(message, TaskAnnouncement):
             self._announcement_heard(message)
         elif isinstance(message, TaskClaim):
@@ -315,8 +269,8 @@ class NodeCore:
         if entry is None:
             return
         entry.suppose(message.claim, ctx.now_ms)
-        if message.pull_request:
-            entry.pull_request = message.pull_request
+        if message.pull_request and message.claim.peer == member.peer:
+            entry.pull_request, entry.pull_by = message.pull_request, member.peer
         if entry.state is ClaimState.IDLE:
             self._pursuit.consider(entry)
 
@@ -327,79 +281,6 @@ class NodeCore:
             hint = None if entry is None else entry.hint
             if entry is not None and hint is not None and (hint.epoch, hint.peer) == (epoch, member.peer):
                 entry.hint_ms = self.context.now_ms
-
-    # --- members ----------------------------------------------------------------------------------------
-
-    def _member_changed(self, member: Member) -> None:
-        self.context.settle()
-        self._greet()
-        self.watch.elect_soon()
-        self._pursuit.consider_held_by(member.peer)
-        if member.liveness is Liveness.LEFT:
-            self._pursuit.consider_all()
-
-    def _peer_up(self, event: PeerUp) -> None:
-        ctx = self.context
-        known = ctx.membership.get(event.peer)
-        was_alive = known is not None and known.liveness is Liveness.ALIVE
-        member = ctx.membership.connected(event.peer, event.addresses, ctx.now_ms)
-        if member is None:
-            return
-        ctx.timers.cancel(("probe", event.peer))
-        ctx.timers.set_earlier(("silent", event.peer), ctx.now_ms + ctx.policy.silent_after_ms)
-        if was_alive:
-            self._greet()
-        else:
-            self._member_changed(member)
-
-    def _peer_down(self, event: PeerDown) -> None:
-        member = self.context.membership.disconnected(event.peer)
-        if member is not None and member.liveness is Liveness.SUSPECT:
-            self._suspected(member)
-
-    def _silent_due(self, peer: str) -> None:
-        ctx = self.context
-        member = ctx.membership.get(peer)
-        if member is None or member.liveness is not Liveness.ALIVE:
-            return
-        if ctx.membership.suspect_if_silent(peer, ctx.now_ms):
-            self._suspected(member)
-        else:
-            ctx.timers.set(("silent", peer), member.heard_ms + ctx.policy.silent_after_ms)
-
-    def _suspected(self, member: Member) -> None:
-        ctx = self.context
-        ctx.notice("info", f"{member.agent or member.peer} is suspected to be away")
-        member.probes = 0
-        ctx.timers.set(("probe", member.peer), ctx.now_ms)
-        self.watch.elect_soon()
-
-    def _probe_due(self, peer: str) -> None:
-        ctx = self.context
-        member = ctx.membership.get(peer)
-        if member is not None and member.liveness is Liveness.SUSPECT and member.addresses:
-            ctx.emit(ProbePeer(peer, member.addresses))
-
-    def _probe_ended(self, event: ProbeEnded) -> None:
-        ctx = self.context
-        policy = ctx.policy
-        member = ctx.membership.probed(event.peer, event.found, ctx.now_ms)
-        if member is None:
-            return
-        if member.liveness is Liveness.DEAD:
-            ctx.notice("warning", f"{member.agent or member.peer} is dead: its host refuses connections")
-            self._pursuit.consider_held_by(event.peer)
-            self.watch.elect_soon()
-            return
-        # Quick while refusals add up or little is known, then ever slower: a paused host is left alone.
-        patience = 0 if member.refused_first_ms is not None else max(0, member.probes - 5)
-        wait_ms = min(policy.probe_interval_max_ms, policy.probe_interval_ms << min(patience, 16))
-        ctx.timers.set(("probe", event.peer), ctx.now_ms + wait_ms)
-        if member.refused_first_ms is not None and member.refused_twice(policy.refusal_gap_ms):
-            ctx.timers.set_earlier(("evidence", event.peer), member.refused_first_ms + policy.refused_reclaim_ms)
-
-    def _evidence_due(self, peer: str) -> None:
-        self._pursuit.consider_held_by(peer)
 
     # --- tasks ------------------------------------------------------------------------------------------
 
@@ -432,7 +313,7 @@ class NodeCore:
             return
         entry.observe(event.standing, ctx.now_ms)
         if entry.recovered is not None and entry.state is ClaimState.IDLE:
-            self._holding.recovery_read(entry, entry.recovered, event.standing)
+            self._holding.recovery.read(entry, entry.recovered, event.standing)
         else:
             self._holding.ledger_showed(entry)
             if entry.state is ClaimState.IDLE:
@@ -452,17 +333,12 @@ class NodeCore:
         if entry is None or self._asked_again(entry) or self._swaps.not_read(entry, event):
             return
         if entry.recovered is not None and entry.state is ClaimState.IDLE:
-            self._holding.recovery_not_read(entry, event.retry_after_ms)
+            self._holding.recovery.not_read(entry, event.retry_after_ms)
         elif entry.state is ClaimState.IDLE:
             entry.tries += 1
             ctx.timers.set(("look", event.task), ctx.now_ms + ctx.backoff_ms(entry.tries, event.retry_after_ms))
         elif entry.state is ClaimState.HELD:
             ctx.timers.set(("check", event.task), ctx.now_ms + ctx.backoff_ms(1, event.retry_after_ms))
-
-    def _recover_due(self, task: TaskId) -> None:
-        entry = self.context.entries.get(task)
-        if entry is not None and entry.recovered is not None and entry.state is ClaimState.IDLE:
-            self.context.ask_ledger(entry)
 
     def _agent_started(self, event: AgentStarted) -> None:
         entry = self.context.entries.get(event.task)

@@ -53,12 +53,14 @@ class Policy:
     objection_wait_ms: int = 60_000
     objection_ask_ms: int = 15_000
     vouches_max: int = 8
+    vouches_per_minute_max: int = 60
 
     repositories_interval_ms: int = 60_000
     watch_interval_min_ms: int = 10_000
     watch_interval_max_ms: int = 300_000
     watch_spacing_ms: int = 200
     elect_delay_ms: int = 100
+    orphans_per_reading_max: int = 5
     audit_interval_ms: int = 600_000
     settle_ms: int = 1_500
     settle_max_ms: int = 8_000

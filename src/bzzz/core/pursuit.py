@@ -29,6 +29,8 @@ class Pursuit:
     def __init__(self, context: Context, swaps: Swaps) -> None:
         self._ctx = context
         self._swaps = swaps
+        self._vouches = 0
+        self._vouch_minute_ms = 0
 
     def consider(self, entry: Entry) -> None:
         """Take a place in the order of those who try, if this task may be tried at all."""
@@ -125,6 +127,7 @@ class Pursuit:
                 "issue_id": task.number,
                 "node_id": claim.peer,
                 "epoch": claim.epoch,
+                "incarnation": claim.incarnation,
             }
             ctx.emit(Publish(DISCUSSION_TOPIC, Discussion("coordination_request", data)))
         ctx.timers.set(("turn", entry.task.id), min(due_ms, entry.silence_ask_again_ms))
@@ -133,39 +136,42 @@ class Pursuit:
     def asked(self, message: Discussion) -> None:
         """Somebody asks whether anyone has a sign of a holder's life; if so, say so, unless another is quicker."""
         ctx, data = self._ctx, message.data
-        repository, number = data.get("repository"), data.get("issue_id")
-        if data.get("ask") != HEARD_OF_HOLDER or not isinstance(repository, str) or not isinstance(number, int):
+        repository, peer = data.get("repository"), data.get("node_id")
+        numbers = [data.get(name) for name in ("issue_id", "epoch", "incarnation")]
+        if data.get("ask") != HEARD_OF_HOLDER or not (isinstance(repository, str) and isinstance(peer, str)):
             return
+        number, epoch, incarnation = (value if type(value) is int else -1 for value in numbers)
+        if min(number, epoch, incarnation) < 0 or not self._heard_of(peer, incarnation):
+            return
+        if ctx.now_ms >= self._vouch_minute_ms + 60_000:
+            self._vouch_minute_ms, self._vouches = ctx.now_ms, 0
+        if self._vouches >= ctx.policy.vouches_per_minute_max:
+            ctx.counters["dropped_vouches"] += 1
+            return
+        self._vouches += 1
         task = TaskId(repository, number)
-        if self._vouchable(task) is not None:
-            wait_ms = weight(str(task), ctx.profile.peer) % max(1, ctx.policy.objection_ask_ms // 3)
-            ctx.timers.set(("vouch", task), ctx.now_ms + wait_ms)
+        wait_ms = weight(str(task), ctx.profile.peer) % max(1, ctx.policy.objection_ask_ms // 3)
+        ctx.timers.set_earlier(("vouch", task, epoch, peer, incarnation), ctx.now_ms + wait_ms)
 
-    def vouch_due(self, task: TaskId) -> None:
+    def vouch_due(self, task: TaskId, epoch: int, peer: str, incarnation: int) -> None:
         """Nobody was quicker: say that the holder's host was heard or answered."""
-        claim = self._vouchable(task)
-        if claim is not None:
+        if self._heard_of(peer, incarnation):
             self._ctx.counters["vouched"] += 1
-            message = TaskClaim(task, claim, self._ctx.profile.agent)
-            self._ctx.emit(Publish(COORDINATION_TOPIC, message))
+            claim = Hint(epoch, RecordState.HELD, peer, incarnation)
+            self._ctx.emit(Publish(COORDINATION_TOPIC, TaskClaim(task, claim, self._ctx.profile.agent)))
 
-    def _vouchable(self, task: TaskId) -> Hint | None:
+    def _heard_of(self, peer: str, incarnation: int) -> bool:
+        """Whether this node itself had a sign of this start of a peer, no longer ago than silence must last."""
         ctx = self._ctx
-        entry = ctx.entries.get(task)
-        claim = None if entry is None else entry.believed()
-        if entry is None or claim is None or claim.state is not RecordState.HELD:
-            return None
-        member = ctx.membership.get(claim.peer)
-        if member is None or member.incarnation > claim.incarnation or member.liveness is Liveness.LEFT:
-            return None
-        ttl_s = ctx.policy.claim_ttl_s if entry.standing is None else entry.standing.record.ttl_s
-        heard_ms = max(member.heard_ms, member.answered_ms)
-        return claim if ctx.now_ms - heard_ms < ttl_s * 1000 else None
+        member = ctx.membership.get(peer)
+        if member is None or member.incarnation > incarnation or member.liveness is Liveness.LEFT:
+            return False
+        return ctx.now_ms - max(member.heard_ms, member.answered_ms) < ctx.policy.claim_ttl_s * 1000
 
     def vouched(self, entry: Entry, speaker: str, claim: Hint) -> None:
         """Another node says that a holder lives. That delays, a bounded number of times, and never decides."""
         ctx, policy = self._ctx, self._ctx.policy
-        ctx.timers.cancel(("vouch", entry.task.id))
+        ctx.timers.cancel(("vouch", entry.task.id, claim.epoch, claim.peer, claim.incarnation))
         known, asked_ms = entry.known(), entry.silence_asked_ms
         if speaker == claim.peer or known is None or (known.epoch, known.peer) != (claim.epoch, claim.peer):
             return
@@ -199,6 +205,9 @@ class Pursuit:
             # Heard of meanwhile, and not read: make sure again.
             ctx.ask_forge(entry, read_claim=True)
             return
+        expected = standing.version if standing is not None else None
+        if event.claim_read and event.standing is None and entry.standing_since_ms <= entry.confirm_asked_ms:
+            expected = None  # the ref was removed by hand; epochs go on from what is remembered
         record = ClaimRecord(
             task=event.task,
             epoch=standing.record.epoch + 1 if standing is not None else 1,
@@ -210,7 +219,7 @@ class Pursuit:
             strikes=standing.record.strikes if standing is not None else 0,
         )
         entry.happen(ClaimEvent.CONFIRMED)
-        self._swaps.send(entry, standing.version if standing is not None else None, record, "claim")
+        self._swaps.send(entry, expected, record, "claim")
 
     def not_confirmed(self, event: TaskNotConfirmed) -> None:
         """The forge or the ledger did not answer: stand down for a while."""

@@ -144,6 +144,8 @@ def _text(value: Mapping[str, Any], key: str) -> str:
     found = value.get(key)
     if not isinstance(found, str):
         raise ValueError(f"claim record: {key} is not a string")
+    if any("\ud800" <= letter <= "\udfff" for letter in found):
+        raise ValueError(f"claim record: {key} holds half a letter, which no UTF-8 can")
     return found
 
 

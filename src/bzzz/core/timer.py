@@ -10,6 +10,10 @@ TimerKey = tuple[Any, ...]
 """A deadline's name: its kind, then what it concerns."""
 
 
+RUBBISH_MAX = 256
+"""How many moved or cancelled deadlines may wait in the heap before it is built anew."""
+
+
 class Timers:
     """A set of named deadlines, each name at most once.
 
@@ -27,6 +31,9 @@ class Timers:
         self._serial += 1
         self._due[key] = (at_ms, self._serial)
         heapq.heappush(self._heap, (at_ms, self._serial, key))
+        if len(self._heap) > RUBBISH_MAX + 4 * len(self._due):
+            self._heap = [(at_ms, serial, key) for key, (at_ms, serial) in self._due.items()]
+            heapq.heapify(self._heap)
 
     def set_earlier(self, key: TimerKey, at_ms: int) -> None:
         """Let ``key`` be due at ``at_ms`` unless it is due sooner already."""
@@ -42,6 +49,10 @@ class Timers:
         """When ``key`` is due, if it is set."""
         known = self._due.get(key)
         return None if known is None else known[0]
+
+    def size(self) -> int:
+        """How many deadlines are kept, those included that were moved or cancelled and not yet swept."""
+        return len(self._heap)
 
     def next_ms(self) -> int | None:
         """When the next deadline is due, if there is any."""

@@ -179,7 +179,7 @@ class Watch:
         watched.failures = 0
         watched.trouble = ""
         for task in event.tasks:
-            entry = ctx.admit(task)
+            entry = ctx.admit(task, listed=True)
             if entry is not None and entry.state is ClaimState.IDLE:
                 entry.open = True
         if event.claims is not None:
@@ -187,10 +187,12 @@ class Watch:
         self._close_missing(event)
         entries = [e for e in ctx.entries.values() if e.task.id.repository == event.repository]
         told = self._announce(entries, again=False)
+        orphans = 0
         for entry in sorted(entries, key=self._pursuit.urgency):
             if entry.state is ClaimState.IDLE:
                 self._pursuit.consider(entry)
-                self._open_orphaned_pull(entry)
+                if orphans < ctx.policy.orphans_per_reading_max:
+                    orphans += self._open_orphaned_pull(entry)
         low, high = ctx.policy.watch_interval_min_ms, ctx.policy.watch_interval_max_ms
         watched.interval_ms = low if told else min(high, watched.interval_ms * 3 // 2)
         self._next_reading(event.repository, watched, watched.interval_ms)
@@ -272,22 +274,24 @@ class Watch:
             return True
         return claim.state is RecordState.HELD and self._ctx.verdict(entry, claim).allowed
 
-    def _open_orphaned_pull(self, entry: Entry) -> None:
+    def _open_orphaned_pull(self, entry: Entry) -> bool:
         """A delivery without a pull request whose holder is gone: its branch is there, so open it."""
         ctx = self._ctx
         standing = entry.standing
         if (
             standing is None
             or standing.record.state is not RecordState.DELIVERED
-            or entry.pull_request
+            or (entry.pull_request and entry.pull_by in (ctx.profile.peer, standing.record.holder.peer))
             or not entry.open
         ):
-            return
+            return False
         member = ctx.membership.get(standing.record.holder.peer)
         if standing.record.holder.peer != ctx.profile.peer and member is not None:
             through = member.tasks_known and entry.task.id not in member.tasks
             if member.liveness is Liveness.ALIVE and not through:
-                return
+                return False
         quiet_ms = ctx.policy.heartbeat_interval_ms if member is None else ctx.policy.refused_reclaim_ms
         if ctx.now_ms - entry.standing_since_ms >= quiet_ms:
             ctx.emit(OpenPull(entry.task, standing.record))
+            return True
+        return False

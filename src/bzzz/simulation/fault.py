@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bzzz.core.event import Heard, PeerUp, StopAsked
@@ -325,5 +326,7 @@ class Faults:
         if luck < 0.5:
             return TaskClaim(task.id, hint, "liar")
         if luck < 0.75:
-            return TaskComplete(task.id, hint, "liar", "branch", "", "a lie")
+            return TaskComplete(task.id, hint, "liar", "branch", rng.choice(("", "https://lie.example/1")), "a lie")
+        if rng.random() < 0.3:
+            task = replace(task, labels=("needs-nothing-that-is",), updated_at="9999-01-01T00:00:00Z")
         return TaskAnnouncement((Announced(task, rng.random() < 0.7, hint),))

@@ -1,0 +1,150 @@
+"""Being there, and seeing who else is: heartbeats, greetings, suspicion, and probes of the silent."""
+
+from __future__ import annotations
+
+from bzzz.core.context import Context
+from bzzz.core.effect import ProbePeer, Publish
+from bzzz.core.event import PeerDown, PeerUp, ProbeEnded
+from bzzz.core.membership import Liveness, Member
+from bzzz.core.message import COORDINATION_TOPIC, Availability, Capability
+from bzzz.core.pursuit import Pursuit
+from bzzz.core.watch import Watch
+
+HELLO_STEPS_MS = (100, 1_000, 4_000)
+"""A newcomer is greeted more than once: a first message can go before its subscription has come."""
+
+
+class Presence:
+    """This node among others."""
+
+    def __init__(self, context: Context, pursuit: Pursuit, watch: Watch) -> None:
+        self._ctx = context
+        self._pursuit = pursuit
+        self._watch = watch
+
+    def begin(self) -> None:
+        """This node is up: greet, and go on with heartbeats."""
+        self._greet()
+        self._ctx.timers.set(("heartbeat",), self._ctx.now_ms + self._ctx.policy.heartbeat_interval_ms)
+
+    def availability(self, *, leaving: bool = False) -> Availability:
+        """This node's heartbeat as it is now."""
+        ctx = self._ctx
+        return Availability(
+            agent=ctx.profile.agent,
+            incarnation=ctx.profile.incarnation,
+            current_tasks=ctx.profile.max_tasks - ctx.places_left(),
+            max_tasks=ctx.profile.max_tasks,
+            tasks=ctx.held_tasks(),
+            leaving=leaving,
+            accepting=ctx.accepting and ctx.now_ms >= ctx.cooldown_until_ms,
+        )
+
+    def heartbeat_due(self) -> None:
+        """Say that this node is there."""
+        ctx = self._ctx
+        ctx.emit(Publish(COORDINATION_TOPIC, self.availability()))
+        ctx.timers.set(("heartbeat",), ctx.now_ms + ctx.policy.heartbeat_interval_ms)
+
+    def hello_due(self, place: int) -> None:
+        """Tell newcomers what this node can do and what it holds, and soon what there is to do."""
+        ctx = self._ctx
+        profile = ctx.profile
+        ctx.emit(
+            Publish(
+                COORDINATION_TOPIC,
+                Capability(
+                    profile.agent,
+                    profile.incarnation,
+                    profile.capabilities,
+                    profile.models,
+                    profile.specialization,
+                    profile.version,
+                ),
+            )
+        )
+        ctx.emit(Publish(COORDINATION_TOPIC, self.availability()))
+        if place:
+            ctx.timers.set_earlier(("announce",), ctx.now_ms)
+
+    def _greet(self) -> None:
+        for place, wait_ms in enumerate(HELLO_STEPS_MS):
+            self._ctx.timers.set_earlier(("hello", place), self._ctx.now_ms + wait_ms)
+
+    def member_changed(self, member: Member) -> None:
+        """A member is new, came back, started anew, or left."""
+        self._ctx.settle()
+        self._greet()
+        self._watch.elect_soon()
+        self._pursuit.consider_held_by(member.peer)
+        if member.liveness is Liveness.LEFT:
+            self._pursuit.consider_all()
+
+    def peer_up(self, event: PeerUp) -> None:
+        """A connection stands: its process is there."""
+        ctx = self._ctx
+        known = ctx.membership.get(event.peer)
+        was_alive = known is not None and known.liveness is Liveness.ALIVE
+        member = ctx.membership.connected(event.peer, event.addresses, ctx.now_ms)
+        if member is None:
+            return
+        ctx.timers.cancel(("probe", event.peer))
+        ctx.timers.set_earlier(("silent", event.peer), ctx.now_ms + ctx.policy.silent_after_ms)
+        if was_alive:
+            self._greet()
+        else:
+            self.member_changed(member)
+
+    def peer_down(self, event: PeerDown) -> None:
+        """The last connection is gone: look at the host itself."""
+        member = self._ctx.membership.disconnected(event.peer)
+        if member is not None and member.liveness is Liveness.SUSPECT:
+            self._suspected(member)
+
+    def silent_due(self, peer: str) -> None:
+        """A member may have been silent for too long."""
+        ctx = self._ctx
+        member = ctx.membership.get(peer)
+        if member is None or member.liveness is not Liveness.ALIVE:
+            return
+        if ctx.membership.suspect_if_silent(peer, ctx.now_ms):
+            self._suspected(member)
+        else:
+            ctx.timers.set(("silent", peer), member.heard_ms + ctx.policy.silent_after_ms)
+
+    def _suspected(self, member: Member) -> None:
+        ctx = self._ctx
+        ctx.notice("info", f"{member.agent or member.peer} is suspected to be away")
+        member.probes = 0
+        ctx.timers.set(("probe", member.peer), ctx.now_ms)
+        self._watch.elect_soon()
+
+    def probe_due(self, peer: str) -> None:
+        """Look again at the host of a suspect, where it is known."""
+        ctx = self._ctx
+        member = ctx.membership.get(peer)
+        if member is not None and member.liveness is Liveness.SUSPECT and member.addresses:
+            ctx.emit(ProbePeer(peer, member.addresses))
+
+    def probe_ended(self, event: ProbeEnded) -> None:
+        """Take in what a probe found, and set the next."""
+        ctx = self._ctx
+        policy = ctx.policy
+        member = ctx.membership.probed(event.peer, event.found, ctx.now_ms)
+        if member is None:
+            return
+        if member.liveness is Liveness.DEAD:
+            ctx.notice("warning", f"{member.agent or member.peer} is dead: its host refuses connections")
+            self._pursuit.consider_held_by(event.peer)
+            self._watch.elect_soon()
+            return
+        # Quick while refusals add up or little is known, then ever slower: a paused host is left alone.
+        patience = 0 if member.refused_first_ms is not None else max(0, member.probes - 5)
+        wait_ms = min(policy.probe_interval_max_ms, policy.probe_interval_ms << min(patience, 16))
+        ctx.timers.set(("probe", event.peer), ctx.now_ms + wait_ms)
+        if member.refused_first_ms is not None and member.refused_twice(policy.refusal_gap_ms):
+            ctx.timers.set_earlier(("evidence", event.peer), member.refused_first_ms + policy.refused_reclaim_ms)
+
+    def evidence_due(self, peer: str) -> None:
+        """Refusals are old enough to count."""
+        self._pursuit.consider_held_by(peer)
