@@ -110,14 +110,14 @@ class Race:
         return NodeCore(profile, POLICY)
 
     def run(self) -> Tally:
-        """Play until every task ended.
+        """Play until every task ended, or one was delivered twice.
 
         Raises:
             RuntimeError: not within ``UNTIL_MS_MAX`` of virtual time.
         """
         for place in range(CORES):
             self._step(place, ev.Started((), ()))
-        while self.now_ms < UNTIL_MS_MAX:
+        while self.now_ms < UNTIL_MS_MAX and not self.tally.double_deliveries:
             if self._waiting:
                 place, effect = self._draw()
                 self._handlers[type(effect)](place, effect)
@@ -126,11 +126,10 @@ class Race:
             else:
                 self._pass_time()
             self._take_answers()
-        else:
+        if self.now_ms >= UNTIL_MS_MAX:
             raise RuntimeError("a race did not end")
         self.tally.contended = sum(count for count in self._sent.values() if count > 1)
         self.tally.deliveries = sum(self._branches.values())
-        self.tally.double_deliveries = sum(count - 1 for count in self._branches.values())
         return self.tally
 
     def _take_answers(self) -> None:
@@ -247,6 +246,7 @@ class Race:
 
     def _written(self, write: Write) -> None:
         if write.branch is not None:
+            self.tally.double_deliveries += bool(self._branches[write.task])
             self._branches[write.task] += 1
         record, before = write.sent, write.before
         if record.state is RecordState.HELD and write.after is not None:
