@@ -1,7 +1,7 @@
 # Bzzz: everything a developer or a new user runs. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench format lint lock clean
+.PHONY: help setup demo test chaos bench format lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -14,6 +14,9 @@ demo: setup ## three nodes, a Hive with its forge, nine real issues (ARGS=... ar
 
 test: setup ## every check: format, lint, types, import contracts, then all tests
 	@scripts/check.sh
+
+chaos: setup ## the tests that kill, stop and cut real nodes for minutes
+	@.venv/bin/python -m pytest -q -m chaos $(ARGS)
 
 lint: setup ## the checks that run no test
 	@scripts/check.sh static

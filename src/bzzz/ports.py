@@ -282,6 +282,10 @@ class Forge(Protocol):
         """The newest pull request, open or closed, whose head is ``branch`` of this repository."""
         ...
 
+    async def list_pulls(self, repository: Repository) -> Sequence[Pull]:
+        """The pull requests that changed last, open and closed, at most a page of them; conditional on its ETag."""
+        ...
+
     async def open_pull(self, repository: Repository, *, branch: str, base: str, title: str, body: str) -> Pull:
         """Open a pull request; found by head branch first, so that asking twice makes one."""
         ...

@@ -2,14 +2,15 @@
 
 An envelope is a JSON object: ``type``, ``from`` (peer id), ``timestamp`` (RFC 3339), ``data`` and
 ``hop_count``; this version adds ``incarnation`` and ``sequence``, which order a sender's messages and show
-replays. Whatever does not fit is refused with a short reason that the caller counts; nothing here raises
-anything but ``PeerError``.
+replays. Whatever does not fit is refused with a short reason that the caller counts; ``decode`` raises
+nothing but ``PeerError``. ``encode`` keeps to the bounds that ``decode`` checks, so that what one node says
+is never refused by another one of the same version.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,12 +29,19 @@ from bzzz.core.message import (
 )
 from bzzz.core.record import RecordState
 from bzzz.core.task import Task, TaskId, TaskType
-from bzzz.errors import PeerError
+from bzzz.errors import PayloadTooLarge, PeerError
 
 MESSAGE_BYTES_MAX = 256 * 1024
 TEXT_CHARS_MAX = 2_000
+WORD_CHARS_MAX = 200
+NAME_CHARS_MAX = 80
+TASK_CHARS_MAX = 300
 LIST_ITEMS_MAX = 256
+DEPTH_MAX = 32
 HOPS_MAX = 3
+PRIORITY_MAX = 100
+WHOLE_MAX = 2**53 - 1
+"""What every JSON reader keeps exactly (RFC 8259, section 6)."""
 DISCUSSION_KINDS = frozenset(
     {
         "meta_discussion",
@@ -60,7 +68,11 @@ class Envelope:
 
 
 def encode(message: Message, envelope: Envelope) -> bytes:
-    """The wire form of a message of this node."""
+    """The wire form of a message of this node.
+
+    Raises:
+        PayloadTooLarge: peers would refuse it; an announcement can be cut into smaller ones.
+    """
     kind, data = _ENCODERS[type(message)](message, envelope)
     value: dict[str, Any] = {
         "type": kind,
@@ -72,20 +84,25 @@ def encode(message: Message, envelope: Envelope) -> bytes:
     }
     if isinstance(message, Discussion):
         value["hop_count"] = message.hop_count
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    # A lone surrogate, which a forge's JSON may hold, has no UTF-8 form and becomes a question mark.
+    payload = json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(errors="replace")
+    if len(payload) > MESSAGE_BYTES_MAX:
+        raise PayloadTooLarge(len(payload), MESSAGE_BYTES_MAX)
+    return payload
 
 
 def decode(payload: bytes, peer: str) -> tuple[Envelope, Message]:
     """Read what ``peer`` signed.
 
     Raises:
-        PeerError: with the reason ``oversized``, ``malformed``, ``forged`` (another sender's name in it)
-            or ``unknown_type``.
+        PeerError: with the reason ``oversized``, ``malformed``, ``forged`` (another sender's name in it),
+            ``too_many_hops`` or ``unknown_type``.
     """
     if len(payload) > MESSAGE_BYTES_MAX:
         raise PeerError("oversized", f"{len(payload)} bytes from {peer}")
     try:
-        value = json.loads(payload)
+        value = json.loads(payload.decode(), parse_constant=_no_constant)
+        _check_plain(value)
         if not isinstance(value, dict) or not isinstance(value.get("data"), dict):
             raise ValueError("not an envelope")
         if value.get("from") != peer:
@@ -107,8 +124,33 @@ def decode(payload: bytes, peer: str) -> tuple[Envelope, Message]:
         if decoder is None:
             raise PeerError("unknown_type", f"{kind[:80]!r} from {peer}")
         return envelope, decoder(value["data"], envelope)
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise PeerError("malformed", f"{error} from {peer}"[:200]) from None
+    except (ValueError, OverflowError, RecursionError) as error:
+        raise PeerError("malformed", f"{str(error)[:120]} from {peer}") from None
+
+
+def _no_constant(text: str) -> Any:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _check_plain(value: object) -> None:
+    """Refuse what could not be written again: nesting without end, infinite numbers, half characters."""
+    level: list[Any] = [value]
+    for _ in range(DEPTH_MAX):
+        below: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                below += item
+                below += item.values()
+            elif isinstance(item, list):
+                below += item
+            elif isinstance(item, str):
+                item.encode()  # a lone surrogate raises UnicodeEncodeError, a ValueError
+            elif isinstance(item, float) and item in (float("inf"), float("-inf")):
+                raise ValueError("a number is too large")
+        if not below:
+            return
+        level = below
+    raise ValueError(f"nested deeper than {DEPTH_MAX}")
 
 
 # --- out ------------------------------------------------------------------------------------------------
@@ -120,12 +162,13 @@ def _availability_out(message: Availability, envelope: Envelope) -> tuple[str, d
         "available_for_work": message.accepting and message.current_tasks < message.max_tasks,
         "current_tasks": message.current_tasks,
         "max_tasks": message.max_tasks,
-        "last_activity": _rfc3339(message.last_activity_s),
+        # A node that speaks is active now, as the predecessor's were.
+        "last_activity": _rfc3339(message.last_activity_s or envelope.wall_s),
         "status": message.status,
         "timestamp": _rfc3339(envelope.wall_s),
-        "agent_id": message.agent,
+        "agent_id": message.agent[:NAME_CHARS_MAX],
         "incarnation": message.incarnation,
-        "tasks": [[str(task), epoch] for task, epoch in message.tasks.items()],
+        "tasks": [[str(task), epoch] for task, epoch in list(message.tasks.items())[:LIST_ITEMS_MAX]],
         "leaving": message.leaving,
         "accepting": message.accepting,
     }
@@ -134,13 +177,13 @@ def _availability_out(message: Availability, envelope: Envelope) -> tuple[str, d
 def _capability_out(message: Capability, envelope: Envelope) -> tuple[str, dict[str, Any]]:
     return "capability_broadcast", {
         "node_id": envelope.peer,
-        "capabilities": list(message.capabilities),
-        "models": list(message.models),
-        "version": message.version,
-        "specialization": message.specialization,
+        "capabilities": _words_out(message.capabilities),
+        "models": _words_out(message.models),
+        "version": message.version[:TEXT_CHARS_MAX],
+        "specialization": message.specialization[:TEXT_CHARS_MAX],
         "timestamp": _rfc3339(envelope.wall_s),
         "reason": message.reason,
-        "agent_id": message.agent,
+        "agent_id": message.agent[:NAME_CHARS_MAX],
         "incarnation": message.incarnation,
     }
 
@@ -157,24 +200,28 @@ def _announced_out(announced: Announced) -> dict[str, Any]:
         "title": task.title[:TEXT_CHARS_MAX],
         "task_type": task.task_type.value,
         "priority": task.priority,
-        "labels": list(task.labels),
-        "keywords": list(task.keywords),
-        "html_url": task.url,
-        "updated_at": task.updated_at,
+        "labels": _words_out(task.labels),
+        "keywords": _words_out(task.keywords),
+        "html_url": _whole_text(task.url),
+        "updated_at": task.updated_at[:TEXT_CHARS_MAX],
         "open": announced.open,
         "claim": None if announced.claim is None else _hint_out(announced.claim),
     }
 
 
 def _claim_out(message: TaskClaim, _: Envelope) -> tuple[str, dict[str, Any]]:
-    return "task_claim", {"task": str(message.task), "agent_id": message.agent, "claim": _hint_out(message.claim)}
+    return "task_claim", {
+        "task": str(message.task),
+        "agent_id": message.agent[:NAME_CHARS_MAX],
+        "claim": _hint_out(message.claim),
+    }
 
 
 def _progress_out(message: TaskProgress, _: Envelope) -> tuple[str, dict[str, Any]]:
     return "task_progress", {
         "task": str(message.task),
         "epoch": message.epoch,
-        "phase": message.phase,
+        "phase": message.phase[:TEXT_CHARS_MAX],
         "detail": message.detail[:TEXT_CHARS_MAX],
     }
 
@@ -182,16 +229,25 @@ def _progress_out(message: TaskProgress, _: Envelope) -> tuple[str, dict[str, An
 def _complete_out(message: TaskComplete, _: Envelope) -> tuple[str, dict[str, Any]]:
     return "task_complete", {
         "task": str(message.task),
-        "agent_id": message.agent,
+        "agent_id": message.agent[:NAME_CHARS_MAX],
         "claim": _hint_out(message.claim),
-        "branch": message.branch,
-        "pull_request": message.pull_request,
+        "branch": _whole_text(message.branch),
+        "pull_request": _whole_text(message.pull_request),
         "reason": message.reason[:TEXT_CHARS_MAX],
     }
 
 
 def _discussion_out(message: Discussion, _: Envelope) -> tuple[str, dict[str, Any]]:
     return message.kind, dict(message.data)
+
+
+def _words_out(words: Iterable[str]) -> list[str]:
+    return [word[:WORD_CHARS_MAX] for word in words][:LIST_ITEMS_MAX]
+
+
+def _whole_text(text: str) -> str:
+    """An address or a name, which half of would be another one."""
+    return text if len(text) <= TEXT_CHARS_MAX else ""
 
 
 def _hint_out(hint: Hint) -> dict[str, Any]:
@@ -225,20 +281,20 @@ def _availability_in(data: Mapping[str, Any], envelope: Envelope) -> Availabilit
             raise ValueError("tasks is not a list of [task, epoch]")
         tasks[_task_id(item[0])] = _whole(item[1], "epoch")
     return Availability(
-        agent=_text(data, "agent_id", _text(data, "node_id", envelope.peer))[:80],
+        agent=_text(data, "agent_id", _text(data, "node_id", envelope.peer))[:NAME_CHARS_MAX],
         incarnation=_count(data, "incarnation", 0),
         current_tasks=_count(data, "current_tasks", 0),
         max_tasks=_count(data, "max_tasks", 0),
         tasks=tasks,
-        leaving=bool(data.get("leaving", False)),
-        accepting=bool(data.get("accepting", data.get("available_for_work", False))),
+        leaving=_flag(data, "leaving", False),
+        accepting=_flag(data, "accepting", _flag(data, "available_for_work", False)),
         last_activity_s=_seconds(_text(data, "last_activity", "1970-01-01T00:00:00Z")),
     )
 
 
 def _capability_in(data: Mapping[str, Any], envelope: Envelope) -> Capability:
     return Capability(
-        agent=_text(data, "agent_id", _text(data, "node_id", envelope.peer))[:80],
+        agent=_text(data, "agent_id", _text(data, "node_id", envelope.peer))[:NAME_CHARS_MAX],
         incarnation=_count(data, "incarnation", 0),
         capabilities=_words(data, "capabilities"),
         models=_words(data, "models"),
@@ -260,18 +316,19 @@ def _announced_in(item: object) -> Announced:
         id=_task_id(f"{_text(item, 'repository')}#{number}"),
         title=_text(item, "title"),
         task_type=TaskType(_text(item, "task_type", "general")),
-        priority=_count(item, "priority", 0),
+        priority=min(PRIORITY_MAX, _count(item, "priority", 0)),
         labels=_words(item, "labels"),
         keywords=_words(item, "keywords"),
         url=_text(item, "html_url", ""),
         updated_at=_text(item, "updated_at", ""),
     )
     claim = item.get("claim")
-    return Announced(task, bool(item.get("open", True)), None if claim is None else _hint_in(claim))
+    return Announced(task, _flag(item, "open", True), None if claim is None else _hint_in(claim))
 
 
 def _claim_in(data: Mapping[str, Any], _: Envelope) -> TaskClaim:
-    return TaskClaim(_task_id(_text(data, "task")), _hint_in(data.get("claim")), _text(data, "agent_id", ""))
+    agent = _text(data, "agent_id", "")[:NAME_CHARS_MAX]
+    return TaskClaim(_task_id(_text(data, "task")), _hint_in(data.get("claim")), agent)
 
 
 def _progress_in(data: Mapping[str, Any], _: Envelope) -> TaskProgress:
@@ -284,7 +341,7 @@ def _complete_in(data: Mapping[str, Any], _: Envelope) -> TaskComplete:
     return TaskComplete(
         task=_task_id(_text(data, "task")),
         claim=_hint_in(data.get("claim")),
-        agent=_text(data, "agent_id", ""),
+        agent=_text(data, "agent_id", "")[:NAME_CHARS_MAX],
         branch=_text(data, "branch", ""),
         pull_request=_text(data, "pull_request", ""),
         reason=_text(data, "reason", ""),
@@ -330,8 +387,15 @@ def _count(value: Mapping[str, Any], key: str, default: int | None = None) -> in
 
 
 def _whole(found: object, key: str) -> int:
-    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**63:
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found <= WHOLE_MAX:
         raise ValueError(f"{key} is not a whole number")
+    return found
+
+
+def _flag(value: Mapping[str, Any], key: str, default: bool) -> bool:
+    found = value.get(key, default)
+    if not isinstance(found, bool):
+        raise ValueError(f"{key} is neither true nor false")
     return found
 
 
@@ -345,15 +409,17 @@ def _items(value: Mapping[str, Any], key: str) -> list[Any]:
 def _words(value: Mapping[str, Any], key: str) -> tuple[str, ...]:
     # The predecessor's Go nodes send null for an empty list.
     found = [] if value.get(key) is None else _items(value, key)
-    if not all(isinstance(word, str) and len(word) <= 200 for word in found):
+    if not all(isinstance(word, str) and len(word) <= WORD_CHARS_MAX for word in found):
         raise ValueError(f"{key} is not a list of words")
     return tuple(found)
 
 
 def _task_id(text: str) -> TaskId:
-    task = TaskId.parse(text)
-    if len(text) > 300 or task.number >= 2**53:
+    if len(text) > TASK_CHARS_MAX:
         raise ValueError("a task's name is too long")
+    task = TaskId.parse(text)
+    if task.number > WHOLE_MAX:
+        raise ValueError("a task's number is too large")
     return task
 
 
@@ -366,4 +432,4 @@ def _seconds(text: str) -> float:
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError("a timestamp has no time zone")
-    return moment.timestamp()
+    return max(0.0, moment.timestamp())  # Go's zero time is of the year 1

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 from tests.support.forge_server import ForgeServer, running_forge
 from tests.support.git_client import commit_file, git
@@ -16,6 +18,8 @@ from bzzz.errors import ServiceConflict, ServiceDenied, ServiceMissing
 from bzzz.forge.client import ClientSettings, GitHubForge
 from bzzz.forge.embedded.account import Actor, Scope
 from bzzz.ports import Forge
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +37,8 @@ async def client(server: ForgeServer) -> AsyncIterator[GitHubForge]:
 
 
 @pytest.fixture
-def repo(server: ForgeServer, request: pytest.FixtureRequest) -> Repository:
-    return server.repository("hive", f"r{abs(hash(request.node.name)) % 10**9}")
+def repo(server: ForgeServer) -> Repository:
+    return server.repository("hive", f"repository-{next(_numbers)}")
 
 
 def issue(server: ForgeServer, repo: Repository, title: str = "A task", *labels: str) -> int:
@@ -175,6 +179,22 @@ async def test_opening_a_pull_request_twice_makes_one(
     assert (first.state, first.head_branch, first.base_branch) == ("open", "bzzz/task-1-abc", "main")
     assert first.head_commit == commit
     assert not first.merged
+
+
+async def test_a_pull_request_that_a_person_closed_is_given_and_no_second_one_is_opened(
+    client: GitHubForge, server: ForgeServer, repo: Repository, tmp_path: Path
+) -> None:
+    work_branch(server, repo, tmp_path)
+    first = await client.open_pull(repo, branch="bzzz/task-1-abc", base="main", title="Fix", body="")
+    closed = await asyncio.to_thread(
+        httpx.patch,
+        f"{repo.api_url}/repos/{repo.key}/pulls/{first.number}",
+        json={"state": "closed"},
+        headers={"authorization": f"Bearer {server.token}"},
+    )
+    assert closed.status_code == 200
+    again = await client.open_pull(repo, branch="bzzz/task-1-abc", base="main", title="Fix", body="")
+    assert (again.number, again.state, again.merged) == (first.number, "closed", False)
 
 
 async def test_racing_nodes_open_one_pull_request(

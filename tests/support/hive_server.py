@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from tests.support.hive_world import SmallForge, SmallLedger
 from bzzz.core.task import TaskType
 from bzzz.hive.app import create_hive
 from bzzz.hive.part import HiveParts
-from bzzz.hive.project import draft_from
+from bzzz.hive.project import Project, draft_from
 from bzzz.hive.server import HiveServer
 from bzzz.hive.setting import HiveSettings
 from bzzz.ports import Forge, Ledger
@@ -86,6 +86,7 @@ async def running_hive(
     ledger: Ledger | None = None,
     mounts: Mapping[str, ASGIApp] | None = None,
     listening: socket.socket | None = None,
+    adopt: Callable[[Project], None] | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningHive]:
     """Serve a Hive while the context lasts; ``settings`` are those of ``HiveSettings``."""
@@ -100,6 +101,7 @@ async def running_hive(
         clock=RealClock(),
         classify=classify,
         mounts=mounts,
+        adopt=adopt,
     )
     server = HiveServer(app, app.state.hive.settings)
     serving = asyncio.create_task(server.serve(sockets=[listening]))

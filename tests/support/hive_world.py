@@ -78,6 +78,9 @@ class SmallForge:
     async def find_pull(self, repository: Repository, branch: str) -> Pull | None:
         raise NotImplementedError
 
+    async def list_pulls(self, repository: Repository) -> Sequence[Pull]:
+        raise NotImplementedError
+
     async def open_pull(self, repository: Repository, *, branch: str, base: str, title: str, body: str) -> Pull:
         raise NotImplementedError
 

@@ -15,6 +15,8 @@ from tests.support.mesh_node import libp2p_settings
 
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 
+PUBLISH_INTERVAL_S = 0.2
+
 
 async def main(folder: str, name: str, listen: str, topic: str, *static_peers: str) -> None:
     settings = libp2p_settings(
@@ -28,7 +30,7 @@ async def main(folder: str, name: str, listen: str, topic: str, *static_peers: s
     while True:
         await transport.publish(topic, f"{name} {number}".encode())
         number += 1
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(PUBLISH_INTERVAL_S)
 
 
 if __name__ == "__main__":

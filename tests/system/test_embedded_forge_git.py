@@ -1,25 +1,31 @@
-"""Git through the embedded forge, by the git program: clone, parallel pushes, compare-and-swap, atomicity."""
+"""Git through the embedded forge, by the git program: clone, parallel pushes, compare-and-swap, atomicity.
+
+It speaks for bzzz.forge.embedded.smart and bzzz.forge.embedded.follow.
+"""
 
 from __future__ import annotations
 
 import base64
 import gzip
+import itertools
 import os
 import socket
 import subprocess
-import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from tests.support.forge_server import ForgeServer, running_forge
 from tests.support.git_client import commit_file, git, git_environment, run_git
+from tests.support.waiting import wait_for
 
 from bzzz.core.task import Repository
 from bzzz.forge.embedded.pktline import ZERO_ID, pkt
+
+_numbers = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +35,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForgeServer]:
 
 
 @pytest.fixture
-def repo(server: ForgeServer, request: pytest.FixtureRequest) -> Repository:
-    return server.repository("hive", f"r{abs(hash(request.node.name)) % 10**9}")
+def repo(server: ForgeServer) -> Repository:
+    return server.repository("hive", f"repository-{next(_numbers)}")
 
 
 @pytest.fixture
@@ -201,18 +207,6 @@ def test_a_body_above_the_bound_is_refused(tmp_path: Path) -> None:
         assert standing(server, repo, "refs/heads/big") == ""
 
 
-def wait_for(condition: object, deadline_s: float = 10.0) -> bool:
-    """Whether ``condition`` (of another process or thread, which gives no signal) comes true in time."""
-    assert callable(condition)
-    pause = threading.Event()
-    end = time.monotonic() + deadline_s
-    while time.monotonic() < end:
-        if condition():
-            return True
-        pause.wait(0.01)
-    return False
-
-
 def test_git_is_ended_when_its_client_goes(server: ForgeServer, repo: Repository) -> None:
     basic = base64.b64encode(f"x:{server.token}".encode()).decode()
     host, _, port = server.base_url.rpartition("://")[2].partition(":")
@@ -226,6 +220,39 @@ def test_git_is_ended_when_its_client_goes(server: ForgeServer, repo: Repository
         assert wait_for(lambda: server.forge.counters()["git_running"] == 1)
     assert wait_for(lambda: server.forge.counters()["git_running"] == 0)
     assert server.forge.counters()["git_clients_gone"] == gone + 1
+
+
+def test_a_git_that_does_not_heed_its_client_is_ended_with_its_children(
+    server: ForgeServer, repo: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deaf = tmp_path / "git"
+    deaf.write_text("#!/bin/sh\ntrap '' PIPE\nsleep 300 &\nwait\n")
+    deaf.chmod(0o755)
+    monkeypatch.setattr(server.forge.git, "program", str(deaf))
+    host, _, port = server.base_url.rpartition("://")[2].partition(":")
+
+    def children() -> list[psutil.Process]:
+        return [child for child in psutil.Process().children(recursive=True) if child.status() != "zombie"]
+
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            f"GET /{repo.key}.git/info/refs?service=git-upload-pack HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        )
+        assert wait_for(lambda: any("sleep" in child.name() for child in children()))
+        mine = children()
+    assert len(mine) >= 2
+    assert wait_for(lambda: not any(child.is_running() and child.status() != "zombie" for child in mine))
+
+
+def test_a_small_body_that_inflates_above_the_bound_is_refused(tmp_path: Path) -> None:
+    with running_forge(tmp_path, git_body_bytes_max=200_000) as server:
+        repo = server.repository("hive", "bomb")
+        body = pkt(f"want {standing(server, repo, 'refs/heads/main')}\n".encode()) * 20_000
+        headers = {"content-type": "application/x-git-upload-pack-request", "content-encoding": "gzip"}
+        packed = gzip.compress(body)
+        assert len(packed) < 10_000
+        bomb = httpx.post(f"{server.base_url}/{repo.key}.git/git-upload-pack", content=packed, headers=headers)
+        assert bomb.status_code == 413
 
 
 def test_a_client_that_stalls_is_let_go_and_too_many_are_turned_away(tmp_path: Path) -> None:

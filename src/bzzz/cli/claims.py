@@ -65,7 +65,7 @@ def claims(
         ("noted_at", "when"),
         ("reason", "why, or branch"),
     ]
-    show("", columns, shown, f"{wanted} was never claimed")
+    show(columns, shown, f"{wanted} was never claimed")
 
 
 async def _history(config: Config, task: TaskId, git_url: str | None) -> Sequence[Observation]:

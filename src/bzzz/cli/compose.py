@@ -15,9 +15,9 @@ from bzzz.cli.token import Tokens
 from bzzz.config import Config
 from bzzz.core.capability import keywords, priority, task_type
 from bzzz.core.profile import Policy, Profile
-from bzzz.core.task import Issue, Repository, Task, TaskId
+from bzzz.core.task import Comment, Issue, Repository, Task, TaskId
 from bzzz.forge.admission import Policy as AdmissionPolicy
-from bzzz.forge.admission import admit, shown_title
+from bzzz.forge.admission import admit, knows, shown_title
 from bzzz.forge.client import GitHubForge
 from bzzz.hive.client import HttpHive
 from bzzz.journal.store import SqliteJournal
@@ -60,6 +60,8 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
             static_peers=config["mesh.peers"],
             mesh_name=config["mesh.name"],
             mdns=config["mesh.mdns"],
+            dns=config["mesh.dns"],
+            gossip_addresses=config["mesh.gossip_addresses"],
         )
     )
     profile = Profile(
@@ -72,6 +74,7 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
         models=config["node.models"],
         max_tasks=config["node.max_tasks"],
         version=__version__,
+        wall_at_zero_s=clock.wall_s() - clock.now_ms() / 1000,
     )
     policy = Policy(
         label=config["tasks.label"],
@@ -93,6 +96,7 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
         clock=clock,
         agent=_agent_choice(config),
         admit=_admission(config),
+        may_ask=_may_ask(config),
         escalate=EscalationHook(escalation_url) if escalation_url else None,
     )
     return Composed(Node(profile, policy, shells, events), transport, journal)
@@ -123,6 +127,11 @@ def _agent_choice(config: Config) -> AgentChoice:
         wall_s_max=config["agent.wall_s_max"],
         idle_s_max=config["agent.idle_s_max"],
     )
+
+
+def _may_ask(config: Config) -> Callable[[Comment], bool]:
+    policy = AdmissionPolicy(associations=frozenset(config["forge.associations"]))
+    return lambda comment: knows(policy, comment.author, comment.association)
 
 
 def _admission(config: Config) -> Callable[[Repository, Issue], Task | str]:

@@ -7,105 +7,125 @@ without anything being configured.
 
 from __future__ import annotations
 
-import asyncio
+import ipaddress
 import os
 import secrets
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from bzzz.cli.token import GITHUB_HOSTS
+import typer
+
 from bzzz.core.capability import task_type
 from bzzz.core.task import Repository
-from bzzz.errors import UsageError
+from bzzz.errors import SettingError, UsageError
 from bzzz.forge.client import GitHubForge
-from bzzz.forge.embedded import EmbeddedForge, EmbeddedForgeSettings, create_forge
+from bzzz.forge.embedded import EmbeddedForgeSettings, create_forge
 from bzzz.hive.app import create_hive
+from bzzz.hive.project import Project
 from bzzz.hive.routes.webhook import PATH as WEBHOOK_PATH
 from bzzz.hive.server import HiveServer
-from bzzz.hive.setting import HiveSettings
+from bzzz.hive.setting import HiveSettings, read_secret
 from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.runtime.clock import SystemClock
 
 FORGE_PATH = "/forge"
-OWN_LABEL = "this Hive"
+LISTEN_BACKLOG = 512
 HOOK_EVENTS = ("issues", "issue_comment", "pull_request", "push")
-HOOK_CHECK_S = 2.0
+GITHUB_API_URL = "https://api.github.com"
+GITHUB_URL = "https://github.com"
 
 
 async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
-    """Serve a Hive with its embedded forge until a signal comes.
-
-    Raises:
-        UsageError: a setting is wrong, or the database or the embedded forge cannot be opened.
-    """
-    settings = replace(settings, webhook_secret_file=settings.webhook_secret_file or _own_secret(settings.data_dir))
+    """Join a Hive with its adapters, and serve until a signal comes; see ``bzzz.cli.hive.serve``."""
+    listening = _listen(settings)
+    clock = SystemClock()
     forge_url = settings.public_url + FORGE_PATH
-    embedded = EmbeddedForge(EmbeddedForgeSettings(data_dir=settings.data_dir / "forge", base_url=forge_url))
-    own_token = _own_token(embedded)
+    settings = replace(
+        settings,
+        forge_base_url=forge_url,
+        webhook_secret_file=settings.webhook_secret_file
+        or _kept(settings.data_dir / "webhook.secret", lambda: secrets.token_hex(32)),
+    )
+    forge_settings = EmbeddedForgeSettings(data_dir=settings.data_dir / "forge", base_url=forge_url)
+    forge_app = create_forge(forge_settings)
+    token_file = _kept(
+        settings.data_dir / "forge.token",
+        lambda: str(forge_app.state.forge.create_token("hive", scope="write", label="Hive")),
+    )
+    forge_token = read_secret(token_file, "the embedded forge's token")
 
     def token_for(repository: Repository) -> str | None:
-        if repository.git_url.startswith(forge_url + "/"):
-            return own_token
-        api_host = repository.api_url.removeprefix("https://").partition("/")[0]
-        git_host = repository.git_url.removeprefix("https://").partition("/")[0]
-        return github_token if {api_host, git_host} <= GITHUB_HOSTS else None
+        if belongs(repository, GITHUB_API_URL, GITHUB_URL):
+            return github_token
+        return forge_token if belongs(repository, forge_settings.api_url, forge_url) else None
 
-    clock = SystemClock()
+    def adopt(project: Project) -> None:
+        if project.api_url == forge_settings.api_url:
+            secret = read_secret(settings.webhook_secret_file, "hive.webhook_secret_file")
+            url = settings.public_url + WEBHOOK_PATH
+            forge_app.state.forge.ensure_hook(project.owner, project.repository, url, secret, HOOK_EVENTS)
+
     forge = GitHubForge(token_for, clock)
     ledger = GitRefLedger(token_for)
-    hooks: asyncio.Task[None] | None = None
     try:
         hive = create_hive(
-            replace(settings, forge_base_url=forge_url),
+            settings,
             forge=forge,
             ledger=ledger,
             clock=clock,
             classify=task_type,
-            mounts={FORGE_PATH: create_forge(embedded.settings, embedded)},
+            mounts={FORGE_PATH: forge_app},
+            adopt=adopt,
         )
-        secret = settings.webhook_secret_file.read_text().strip() if settings.webhook_secret_file else ""
-        hooks = asyncio.create_task(_keep_hooks(embedded, settings.public_url + WEBHOOK_PATH, secret))
-        await HiveServer(hive, settings).serve()
+        typer.echo(f"Hive serves at {settings.public_url}, its forge at {forge_url}")
+        await HiveServer(hive, settings).serve(sockets=[listening])
     finally:
-        if hooks is not None:
-            hooks.cancel()
-            await asyncio.gather(hooks, return_exceptions=True)
         await forge.close()
         await ledger.close()
-        embedded.close()
 
 
-async def _keep_hooks(embedded: EmbeddedForge, url: str, secret: str) -> None:
-    """Let every repository of the embedded forge tell this Hive what happens, new ones too."""
-    hooked: set[tuple[str, str]] = set()
-    while True:
-        for info in await asyncio.to_thread(embedded.list_repositories):
-            key = (info.owner, info.name)
-            if key not in hooked:
-                await asyncio.to_thread(embedded.ensure_hook, info.owner, info.name, url, secret, HOOK_EVENTS)
-                hooked.add(key)
-        await asyncio.sleep(HOOK_CHECK_S)
+def belongs(repository: Repository, api_url: str, git_root: str) -> bool:
+    """Whether a repository is of one forge by both of its addresses, so that its token goes nowhere else.
+
+    Whoever may add a project names both; a token chosen by one of them would be sent to the other.
+    """
+    return repository.api_url == api_url and repository.git_url.startswith(git_root + "/")
 
 
-def _own_token(embedded: EmbeddedForge) -> str:
-    """A token for this run; those of earlier runs end."""
-    for token in embedded.list_tokens():
-        if token.label == OWN_LABEL:
-            embedded.revoke_token(token.id)
-    return embedded.create_token("bzzz-hive", scope="write", label=OWN_LABEL)
-
-
-def _own_secret(data_dir: Path) -> Path:
-    """A file with this Hive's own webhook secret, made at its first start."""
-    path = data_dir / "webhook.secret"
+def _listen(settings: HiveSettings) -> socket.socket:
+    if not settings.base_url and _is_everywhere(settings.host):
+        allowed = "with it, --base-url says how nodes reach this Hive: http://NAME:PORT"
+        raise SettingError("hive serve", "--host", settings.host, allowed)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    # With the protocol named, asyncio turns Nagle's delay off; without, each answer can take 40 ms more.
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        data_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        except FileExistsError:
-            return path
-        with os.fdopen(handle, "w") as file:
-            file.write(secrets.token_hex(32) + "\n")
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((settings.host, settings.port))
+        listening.listen(LISTEN_BACKLOG)
+        return listening
     except OSError as error:
-        raise UsageError(f"{path}: the webhook secret cannot be kept: {error.strerror}") from None
+        listening.close()
+        place, reason = f"{settings.host}:{settings.port}", error.strerror or error
+        raise UsageError(f"Hive cannot listen on {place}: {reason}; choose another --port") from None
+
+
+def _is_everywhere(host: str) -> bool:
+    try:
+        return not host or ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+def _kept(path: Path, make: Callable[[], str]) -> Path:
+    """A file with a secret of this Hive's own; made once, for this user alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path
+    with os.fdopen(descriptor, "w") as file:
+        file.write(make() + "\n")
     return path

@@ -36,7 +36,7 @@ def config(
         show_json(rows)
         return
     shown = [{**row, "value": _text(row["value"])} for row in rows]
-    show("", [("key", "setting"), ("value", "value"), ("meaning", "meaning")], shown, "")
+    show([("key", "setting"), ("value", "value"), ("meaning", "meaning")], shown, "")
 
 
 def _text(value: object) -> str:

@@ -14,10 +14,15 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from bzzz.errors import UsageError
+
 if TYPE_CHECKING:
     from bzzz.demo.run import Demo, Result
 
 app = typer.Typer(add_completion=False)
+
+TERMINATED = 128 + signal.SIGTERM
+"""The exit status of a program that was told to terminate, as shells tell it."""
 
 
 @app.command()
@@ -33,14 +38,24 @@ def demo(
 
     Example:  bzzz demo --keep
     """
+    if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"--folder {folder}: an empty folder is needed")
+    signal.signal(signal.SIGTERM, _terminated)
     work = folder or Path(tempfile.mkdtemp(prefix="bzzz-demo-"))
-    work.mkdir(parents=True, exist_ok=True)
     try:
+        work.mkdir(parents=True, exist_ok=True)
         good = asyncio.run(_play(work, as_json=as_json, keep=keep))
+    except asyncio.CancelledError:
+        raise typer.Exit(TERMINATED) from None
     finally:
         if folder is None:
             shutil.rmtree(work, ignore_errors=True)
     raise typer.Exit(0 if good else 1)
+
+
+def _terminated(_number: int, _frame: object) -> None:
+    """Until the demo runs, it has nothing to end but its folder to remove."""
+    raise SystemExit(TERMINATED)
 
 
 async def _play(work: Path, *, as_json: bool, keep: bool) -> bool:

@@ -30,7 +30,9 @@ WIDTH_WITHOUT_TERMINAL = 80
 STDIN_BYTES_MAX = 1024 * 1024
 
 app = typer.Typer(
-    help="The embedded forge: git hosting, issues and pull requests without GitHub.", no_args_is_help=True
+    help="The embedded forge: git hosting, issues and pull requests without GitHub.\n\n"
+    "Example:  bzzz forge import ~/src/shop --owner team",
+    no_args_is_help=True,
 )
 repo_app = typer.Typer(help="Repositories of the embedded forge.", no_args_is_help=True)
 issue_app = typer.Typer(help="Issues of the embedded forge.", no_args_is_help=True)

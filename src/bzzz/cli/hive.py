@@ -1,7 +1,6 @@
 """``bzzz hive``: runs a Hive. Its projects are ``bzzz hive project``, in ``hive_project``.
 
-``serve`` is the composition root of a Hive: the one place where its forge, its ledger and the embedded forge
-are chosen and joined.
+What a Hive is made of is joined in ``compose_hive``, which is imported only when one is served.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ from typing import Annotated
 
 import typer
 
-from bzzz.cli.hive_project import project_app, told
+from bzzz.cli.hive_project import project_app
 from bzzz.hive.setting import HiveSettings, read_secret
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Hive: which repositories agents may work on, and what became of their tasks.",
+    help="Hive: which repositories agents may work on, and what became of their tasks.\n\n"
+    "Example:  bzzz hive serve --data-dir /var/lib/bzzz",
 )
 app.add_typer(project_app, name="project")
 
@@ -26,7 +26,9 @@ app.add_typer(project_app, name="project")
 @app.command("serve")
 def serve_command(
     *,
-    data_dir: Annotated[Path, typer.Option(help="Folder of the database and the embedded forge.")],
+    data_dir: Annotated[
+        Path, typer.Option(envvar="BZZZ_DATA_DIR", help="Folder of the database and the embedded forge.")
+    ] = Path("~/.local/share/bzzz"),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8740,
     base_url: Annotated[str, typer.Option(help="How others reach this Hive; else host and port.")] = "",
@@ -47,23 +49,22 @@ def serve_command(
 ) -> None:
     """Serve a Hive with its embedded forge.
 
-    Example: bzzz hive serve --data-dir ~/.local/share/bzzz/hive
+    Example: bzzz hive serve
 
     For a team: bzzz hive serve --data-dir /var/lib/bzzz --host 0.0.0.0
     --base-url http://hive.lan:8740 --key-file /etc/bzzz/hive-keys
     """
-    with told():
-        settings = HiveSettings(
-            data_dir=data_dir.expanduser().resolve(),
-            database_url=database_url,
-            host=host,
-            port=port,
-            base_url=base_url,
-            key_file=key_file,
-            webhook_secret_file=webhook_secret_file,
-            task_label=task_label,
-        )
-        serve(settings, github_token=read_secret(github_token_file, "github_token_file"))
+    settings = HiveSettings(
+        data_dir=data_dir.expanduser().resolve(),
+        database_url=database_url,
+        host=host,
+        port=port,
+        base_url=base_url,
+        key_file=key_file,
+        webhook_secret_file=webhook_secret_file,
+        task_label=task_label,
+    )
+    serve(settings, github_token=read_secret(github_token_file, "github_token_file"))
 
 
 def serve(settings: HiveSettings, github_token: str | None = None) -> None:
@@ -76,7 +77,7 @@ def serve(settings: HiveSettings, github_token: str | None = None) -> None:
     Raises:
         UsageError: a setting is wrong, or the database or the embedded forge cannot be opened.
     """
-    # Imported only here: a command that lists projects must not wait for forge, ledger and server.
+    # A command that lists projects must not wait for forge, ledger and server.
     from bzzz.cli.compose_hive import serve_hive
 
     asyncio.run(serve_hive(settings, github_token))

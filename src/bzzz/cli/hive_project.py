@@ -6,8 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bzzz.errors import BzzzError, UsageError
+from bzzz.errors import UsageError
 from bzzz.hive.answer import one_line
 from bzzz.hive.desk import HttpDesk, ProjectDesk, StoreDesk, find
 from bzzz.hive.schema import ProjectAnswer
@@ -51,16 +50,6 @@ class _Clock:
         return time.time()
 
 
-@contextmanager
-def told() -> Iterator[None]:
-    """Turn one of our errors into one line on standard error, and exit status 1."""
-    try:
-        yield
-    except BzzzError as error:
-        typer.echo(f"bzzz: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
 @project_app.command("add")
 def add(
     *,
@@ -87,23 +76,22 @@ def add(
 
     Example: bzzz hive project add shop --repository acme/shop
     """
-    with told():
-        if bool(git_url) == bool(repository):
-            raise UsageError("give either --git-url or --repository")
-        fields: dict[str, Any] = {
-            "name": name,
-            "git_url": git_url or None,
-            "github_repo": repository or None,
-            "branch": branch,
-            "description": description or None,
-            "forge": forge,
-            "api_url": api_url or None,
-            "private_repo": private,
-            "github_token_required": private,
-            "bzzz_enabled": not disabled,
-        }
-        project = _desk(url, key_file, database, forge_url, may_create=True).add(fields)
-        _tell(project, f"added {project.name!r}: {project.git_url}", as_json=as_json)
+    if bool(git_url) == bool(repository):
+        raise UsageError("give either --git-url or --repository")
+    fields: dict[str, Any] = {
+        "name": name,
+        "git_url": git_url or None,
+        "github_repo": repository or None,
+        "branch": branch,
+        "description": description or None,
+        "forge": forge,
+        "api_url": api_url or None,
+        "private_repo": private,
+        "github_token_required": private,
+        "bzzz_enabled": not disabled,
+    }
+    project = _desk(url, key_file, database, forge_url, may_create=True).add(fields)
+    _tell(project, f"added {project.name!r}: {project.git_url}", as_json=as_json)
 
 
 @project_app.command("list")
@@ -117,14 +105,13 @@ def list_command(
 
     Example: bzzz hive project list --url http://hive.lan:8740 --key-file ~/.config/bzzz/hive-key
     """
-    with told():
-        projects = _desk(url, key_file, database).list()
-        if as_json:
-            _print_json([project.model_dump() for project in projects])
-        elif not projects:
-            typer.echo("no projects yet; add one with: bzzz hive project add NAME --git-url URL")
-        else:
-            _console().print(_table(projects))
+    projects = _desk(url, key_file, database).list()
+    if as_json:
+        _print_json([project.model_dump() for project in projects])
+    elif not projects:
+        typer.echo("no projects yet; add one with: bzzz hive project add NAME --git-url URL")
+    else:
+        _console().print(_table(projects))
 
 
 @project_app.command("show")
@@ -139,16 +126,15 @@ def show(
 
     Example: bzzz hive project show shop --json
     """
-    with told():
-        project = find(_desk(url, key_file, database).list(), name)
-        if as_json:
-            _print_json(project.model_dump())
-            return
-        table = Table(box=None, show_header=False, pad_edge=False)
-        for field, value in project.model_dump().items():
-            shown = json.dumps(value) if isinstance(value, dict | list) else str(value)
-            table.add_row(Text(field, style="dim"), Text(one_line(shown), overflow="fold"))
-        _console().print(table)
+    project = find(_desk(url, key_file, database).list(), name)
+    if as_json:
+        _print_json(project.model_dump())
+        return
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for field, value in project.model_dump().items():
+        shown = json.dumps(value) if isinstance(value, dict | list) else str(value)
+        table.add_row(Text(field, style="dim"), Text(one_line(shown), overflow="fold"))
+    _console().print(table)
 
 
 @project_app.command("enable")
@@ -163,9 +149,8 @@ def enable(
 
     Example: bzzz hive project enable shop
     """
-    with told():
-        project = _desk(url, key_file, database).change(name, {"bzzz_enabled": True})
-        _tell(project, f"{project.name!r} is enabled", as_json=as_json)
+    project = _desk(url, key_file, database).change(name, {"bzzz_enabled": True})
+    _tell(project, f"{project.name!r} is enabled", as_json=as_json)
 
 
 @project_app.command("disable")
@@ -180,9 +165,8 @@ def disable(
 
     Example: bzzz hive project disable shop
     """
-    with told():
-        project = _desk(url, key_file, database).change(name, {"bzzz_enabled": False})
-        _tell(project, f"{project.name!r} is disabled", as_json=as_json)
+    project = _desk(url, key_file, database).change(name, {"bzzz_enabled": False})
+    _tell(project, f"{project.name!r} is disabled", as_json=as_json)
 
 
 @project_app.command("remove")
@@ -199,11 +183,10 @@ def remove(
 
     Example: bzzz hive project remove shop --yes
     """
-    with told():
-        if not yes and not (sys.stdin.isatty() and typer.confirm(f"Forget {name!r} and its reports?")):
-            raise UsageError("nothing was removed; say --yes to remove it without being asked")
-        project = _desk(url, key_file, database).remove(name)
-        _tell(project, f"removed {project.name!r}", as_json=as_json)
+    if not yes and not (sys.stdin.isatty() and typer.confirm(f"Forget {name!r} and its reports?")):
+        raise UsageError("nothing was removed; say --yes to remove it without being asked")
+    project = _desk(url, key_file, database).remove(name)
+    _tell(project, f"removed {project.name!r}", as_json=as_json)
 
 
 def _desk(

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +25,10 @@ Json = typer.Option(False, "--json", help="Print JSON instead of a table.")
 def leave_address(data_dir: Path, url: str) -> None:
     """Let commands find a running node."""
     path = data_dir / ADDRESS_FILE
-    path.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    # Whoever looks meanwhile finds the whole of it, or nothing.
+    fresh = path.with_name(f"{ADDRESS_FILE}.{secrets.token_hex(4)}")
+    fresh.write_text(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    fresh.replace(path)
 
 
 def remove_address(data_dir: Path) -> None:
@@ -58,9 +64,14 @@ def get(data_dir: Path | None, url: str | None, path: str) -> Any:
 
     base = api_url(data_dir, url)
     try:
-        answer = httpx.get(base + path, timeout=TIMEOUT_S)
+        # Not through a proxy that the environment names: this is for loopback.
+        answer = httpx.get(base + path, timeout=TIMEOUT_S, trust_env=False)
         answer.raise_for_status()
         return answer.json()
+    except httpx.InvalidURL as error:
+        raise UsageError(f"--url {base}: {error}") from None
+    except httpx.UnsupportedProtocol:
+        raise UsageError(f"--url {base}: an address such as http://127.0.0.1:8080 is needed") from None
     except httpx.HTTPStatusError as error:
         raise ServiceNonsense(f"node {base}", f"GET {path}", status=error.response.status_code) from None
     except httpx.HTTPError:
@@ -68,3 +79,18 @@ def get(data_dir: Path | None, url: str | None, path: str) -> Any:
         raise ServiceUnavailable(f"node {base}", f"GET {path}", detail) from None
     except ValueError:
         raise ServiceNonsense(f"node {base}", f"GET {path}") from None
+
+
+@contextlib.contextmanager
+def answer(data_dir: Path | None, url: str | None, path: str) -> Iterator[Any]:
+    """One answer of the local API, to be read within; what it lacks is an error of whoever gave it.
+
+    Raises:
+        UsageError, ServiceUnavailable, ServiceNonsense: as ``get``.
+    """
+    found = get(data_dir, url, path)
+    try:
+        yield found
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        detail = f"it does not answer as a node does: {type(error).__name__} {error}"
+        raise ServiceNonsense(f"node {api_url(data_dir, url)}", f"GET {path}", detail) from None

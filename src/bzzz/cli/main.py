@@ -46,12 +46,21 @@ class LazyGroup(TyperGroup):
         command = typer.main.get_command(importlib.import_module(module).app)
         command.name = cmd_name
         command.short_help = text
+        _plain(command)
         return command
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002
         """List commands without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+def _plain(command: Any) -> None:
+    """One look for all help texts: plain, so that they read the same in a pipe and on a terminal."""
+    command.rich_markup_mode = None
+    command.params = [p for p in command.params if p.name not in ("install_completion", "show_completion")]
+    for one in getattr(command, "commands", {}).values():
+        _plain(one)
 
 
 app = typer.Typer(
@@ -94,5 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         sys.exit(0)
     except BzzzError as error:
-        typer.echo(f"bzzz: {error}", err=True)
+        # A part of the text may be a stranger's answer: one line, and nothing that moves the cursor.
+        text = "".join(c if c.isprintable() else " " for c in str(error))
+        typer.echo(f"bzzz: {' '.join(text.split())}", err=True)
         sys.exit(2 if isinstance(error, UsageError) else 1)

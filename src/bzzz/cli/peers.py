@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from bzzz.cli.local import DataDir, Json, Url, get
+from bzzz.cli.local import DataDir, Json, Url, answer
 from bzzz.cli.table import show, show_json
 
 app = typer.Typer(add_completion=False)
@@ -18,20 +18,20 @@ def peers(data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool 
 
     Example:  bzzz peers --json
     """
-    found = get(data_dir, url, "/peers")
-    if as_json:
-        show_json(found)
-        return
-    rows = [
-        {
-            **peer,
-            "load": f"{peer['current_tasks']}/{peer['max_tasks']}",
-            "heard": f"{peer['heard_s_ago']:.0f} s ago",
-            "short": peer["node_id"][-8:],
-            "skills": peer["specialization"] or ", ".join(peer["capabilities"]),
-        }
-        for peer in found["peers"]
-    ]
+    with answer(data_dir, url, "/peers") as found:
+        if as_json:
+            show_json(found)
+            return
+        rows = [
+            {
+                **peer,
+                "load": f"{peer['current_tasks']}/{peer['max_tasks']}",
+                "heard": f"{peer['heard_s_ago']:.0f} s ago",
+                "short": peer["node_id"][-8:],
+                "skills": peer["specialization"] or ", ".join(peer["capabilities"]),
+            }
+            for peer in found["peers"]
+        ]
     columns = [
         ("name", "name"),
         ("liveness", "state"),
@@ -40,4 +40,4 @@ def peers(data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool 
         ("skills", "best at"),
         ("short", "peer id ends"),
     ]
-    show("", columns, rows, "no peers yet: they appear by mDNS on this network, or by mesh.peers")
+    show(columns, rows, "no peers yet: they appear by mDNS on this network, or by mesh.peers")

@@ -41,6 +41,10 @@ def parse_faults(text: str) -> tuple[FaultKind, ...]:
     return tuple(kind for kind in FaultKind if kind.value in words)
 
 
+app = typer.Typer(add_completion=False)
+
+
+@app.command()
 def simulate(
     *,
     nodes: Annotated[int, typer.Option(min=1, max=NODES_MAX, help="Nodes in each world.")] = 5,
@@ -54,12 +58,11 @@ def simulate(
     ] = "none",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Play the claim protocol in seeded worlds with faults, and check that it holds."""
-    try:
-        kinds = parse_faults(faults)
-    except UsageError as error:
-        typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
+    """Play the claim protocol in seeded worlds with faults, and check that it holds.
+
+    Example:  bzzz simulate --nodes 5 --tasks 20 --seeds 1000 --faults all
+    """
+    kinds = parse_faults(faults)
     scale = Scale(nodes, tasks)
     first = secrets.randbelow(FRESH_SEEDS) if seed is None else seed
     count = seeds if seeds is not None else (1 if seed is not None else 100)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import typer
 
-from bzzz.cli.local import DataDir, Json, Url, get
-from bzzz.cli.table import console, plain, show, show_json
+from bzzz.cli.local import DataDir, Json, Url, answer
+from bzzz.cli.table import say, show, show_json
 
 app = typer.Typer(add_completion=False)
 
@@ -18,18 +20,25 @@ def status(data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool
 
     Example:  bzzz status --data-dir /var/lib/bzzz
     """
-    node = get(data_dir, url, "/status")
-    if as_json:
-        show_json(node)
-        return
-    out = console()
-    out.print(f"[bold]{plain(node['name'])}[/]  {plain(node['status'])}, {node['current_tasks']} of "
-              f"{node['max_tasks']} tasks, up {node['uptime_s']:.0f} s, start {node['incarnation']}")  # fmt: skip
-    out.print(f"  peer id    {plain(node['node_id'])}")
-    out.print(f"  peers      {node['connected_peers']} connected")
-    hive = node["hive"]
-    out.print(f"  Hive       {'reachable' if hive['reachable'] else plain(hive['trouble'])}", soft_wrap=True)
-    out.print(f"  reports    {node['outbox_waiting']} waiting")
-    rows = [{**row, "trouble": row["trouble"] or "none"} for row in node["repositories"]]
+    with answer(data_dir, url, "/status") as node:
+        if as_json:
+            show_json(node)
+            return
+        say(
+            f"{node['name']}  {node['status']}, {node['current_tasks']} of {node['max_tasks']} tasks, "
+            f"up {node['uptime_s']:.0f} s, start {node['incarnation']}",
+            style="bold",
+        )
+        say(f"  peer id    {node['node_id']}")
+        say(f"  peers      {node['connected_peers']} connected")
+        say(f"  Hive       {_hive(node['hive'])}")
+        say(f"  reports    {node['outbox_waiting']} waiting")
+        rows = [{**row, "trouble": row["trouble"] or "none"} for row in node["repositories"]]
     columns = [("repository", "repository"), ("watcher", "watched by"), ("trouble", "trouble")]
-    show("", columns, rows, "  no repositories yet: add one with 'bzzz hive project add'")
+    show(columns, rows, "  no repositories yet: add one with 'bzzz hive project add'")
+
+
+def _hive(hive: Mapping[str, Any]) -> str:
+    if not hive["configured"]:
+        return "none: set hive.url"
+    return "reachable" if hive["reachable"] else str(hive["trouble"])

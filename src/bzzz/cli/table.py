@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 80
 
@@ -33,31 +33,40 @@ def console() -> Console:
 
 
 def plain(value: object) -> str:
-    """Text from elsewhere, without control characters and markup."""
+    """Text from elsewhere, without control and direction characters."""
     text = "" if value is None else str(value)
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def show(title: str, columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]], empty: str) -> None:
+def say(text: str, style: str = "") -> None:
+    """Print one line; whatever is in it is text and no markup."""
+    console().print(Text(plain(text), style=style), soft_wrap=True)
+
+
+def show(columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]], empty: str) -> None:
     """Print rows; ``columns`` are (key, heading). Without rows, ``empty`` says what that means."""
-    out = console()
     if not rows:
-        out.print(empty, soft_wrap=True)
+        say(empty)
         return
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, title_style="bold", expand=False)
+    table = Table(box=None, pad_edge=False, expand=False)
     for place, (key, heading) in enumerate(columns):
         cut = key in ("title", "text", "reason")
-        table.add_column(heading, overflow="ellipsis" if cut else "fold", no_wrap=cut or place == 0)
+        table.add_column(heading, overflow="ellipsis" if cut or place == 0 else "fold", no_wrap=cut or place == 0)
     for row in rows:
-        cells = []
-        for key, _ in columns:
-            text = plain(row.get(key))
-            colour = COLOURS.get(text)
-            cells.append(f"[{colour}]{text}[/]" if colour else text)
-        table.add_row(*cells)
-    out.print(table)
+        # Text and not str: rich reads a str for markup and for names of emoji.
+        table.add_row(*(Text(plain(row.get(key)), style=_style(key, row.get(key))) for key, _ in columns))
+    console().print(table)
+
+
+def _style(key: str, value: object) -> str:
+    return COLOURS.get(str(value), "") if key in ("state", "liveness", "status") else ""
 
 
 def show_json(value: Any) -> None:
-    """Print one JSON document."""
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Print one JSON document, in ASCII where the terminal, or UTF-8, could not carry what is in it."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(value, indent=2)
+    sys.stdout.write(text + "\n")

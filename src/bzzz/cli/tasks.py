@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from bzzz.cli.local import DataDir, Json, Url, get
+from bzzz.cli.local import DataDir, Json, Url, answer
 from bzzz.cli.table import show, show_json
 
 app = typer.Typer(add_completion=False)
@@ -18,14 +18,14 @@ def tasks(data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool 
 
     Example:  bzzz tasks --json | jq '.tasks[] | select(.state == "held")'
     """
-    found = get(data_dir, url, "/tasks")
-    if as_json:
-        show_json(found)
-        return
-    rows = [
-        {**row, "epoch": "" if row["epoch"] is None else row["epoch"], "pr": _number(row["pull_request"])}
-        for row in found["tasks"]
-    ]
+    with answer(data_dir, url, "/tasks") as found:
+        if as_json:
+            show_json(found)
+            return
+        rows = [
+            {**row, "epoch": "" if row["epoch"] is None else row["epoch"], "pr": _number(row["pull_request"])}
+            for row in found["tasks"]
+        ]
     columns = [
         ("task", "task"),
         ("state", "state"),
@@ -34,7 +34,7 @@ def tasks(data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool 
         ("pr", "pull"),
         ("title", "title"),
     ]
-    show("", columns, rows, "no tasks: none of the repositories has an open issue labelled bzzz-task")
+    show(columns, rows, "no tasks: none of the repositories has an open issue labelled bzzz-task")
 
 
 def _number(url: str | None) -> str:

@@ -15,6 +15,7 @@ PUBLISHING     delivered; the pull request is not known yet
 RELEASING      a ``released`` record was sent; unproved work was saved before
 ESCALATING     an ``escalated`` record was sent: a person is asked
 LOSING         the claim has moved on: the attempt ends, its work is saved, nothing is published
+REOPENING      a person asked again for what was delivered or escalated: a ``released`` record was sent
 =============  ===========================================================================================
 """
 
@@ -40,6 +41,7 @@ class ClaimState(enum.Enum):
     RELEASING = "releasing"
     ESCALATING = "escalating"
     LOSING = "losing"
+    REOPENING = "reopening"
 
 
 class ClaimEvent(enum.Enum):
@@ -60,6 +62,7 @@ class ClaimEvent(enum.Enum):
     CLAIM_MOVED = "claim moved"
     PULL_FOUND = "pull found"
     WORK_SAVED = "work saved"
+    ASKED_AGAIN = "asked again"
 
 
 S, E = ClaimState, ClaimEvent
@@ -100,6 +103,10 @@ TRANSITIONS: Mapping[tuple[ClaimState, ClaimEvent], ClaimState] = MappingProxyTy
         (S.ESCALATING, E.SWAP_LOST): S.IDLE,
         (S.ESCALATING, E.SWAP_REFUSED): S.IDLE,
         (S.LOSING, E.WORK_SAVED): S.IDLE,
+        (S.IDLE, E.ASKED_AGAIN): S.REOPENING,
+        (S.REOPENING, E.SWAP_WON): S.IDLE,
+        (S.REOPENING, E.SWAP_LOST): S.IDLE,
+        (S.REOPENING, E.SWAP_REFUSED): S.IDLE,
     }
 )
 

@@ -43,8 +43,9 @@ class Claimant:
             nonce=self._ctx.nonce(),
             branch=branch,
             commit=commit,
-            reason=reason[:REASON_CHARS_MAX] if reason else None,
+            reason=clean(reason) if reason else None,
             strikes=own.record.strikes if strikes is None else strikes,
+            noted_at=self._ctx.noted_at(),
         )
 
     def tell_claim(self, entry: Entry) -> None:
@@ -81,6 +82,14 @@ class Claimant:
         if entry.older and not self._ctx.stopping:
             self.take_up(entry.older.pop(), entry.older)
         self._pursuit.consider_all()
+
+
+def clean(reason: str) -> str:
+    """A reason as a record can hold it: bounded, and without halves of letters, which UTF-8 cannot write."""
+    return "".join(
+        "\N{REPLACEMENT CHARACTER}" if "\ud800" <= letter <= "\udfff" else letter
+        for letter in reason[:REASON_CHARS_MAX]
+    )
 
 
 def is_own(standing: Observation, record: ClaimRecord, state: RecordState) -> bool:

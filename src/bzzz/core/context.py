@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from datetime import UTC, datetime
 
 from bzzz.core.capability import match
 from bzzz.core.claim import HOLDING, OCCUPYING
@@ -54,6 +55,14 @@ class Context:
         self._nonces += 1
         text = f"{self.profile.seed}\0{self.profile.peer}\0{self.profile.incarnation}\0{self._nonces}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def noted_at(self) -> str | None:
+        """Now, for people who read a record; nothing is ever decided by it."""
+        zero_s = self.profile.wall_at_zero_s
+        if zero_s is None:
+            return None
+        moment = datetime.fromtimestamp(zero_s + self.now_ms / 1000, UTC)
+        return moment.isoformat(timespec="seconds").replace("+00:00", "Z")
 
     def admit(self, task: Task, *, listed: bool = False) -> Entry | None:
         """The entry of a task, made if there is room; its newest description is kept.

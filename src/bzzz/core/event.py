@@ -70,6 +70,15 @@ class RepositoryChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class AskedAgain:
+    """A person wants a task done anew that was delivered or escalated; ``comment`` is the id of the asking one."""
+
+    number: int
+    reason: str
+    comment: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TasksListed:
     """The admitted open issues of a repository, all of them, and its claims, all of them."""
 
@@ -77,6 +86,7 @@ class TasksListed:
     tasks: tuple[Task, ...]
     claims: tuple[tuple[int, Observation], ...] | None
     unchanged: bool = False
+    asked: tuple[AskedAgain, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,7 @@ from bzzz.core.publishing import Publishing
 from bzzz.core.pursuit import Pursuit
 from bzzz.core.record import Observation, RecordState
 from bzzz.core.recovery import Recovery
+from bzzz.core.reopening import Reopening
 from bzzz.core.rescue import Rescue
 from bzzz.core.swap import Swaps
 from bzzz.core.task import TaskId
@@ -63,6 +64,7 @@ class Holding:
         self.publishing = Publishing(context, pursuit, self._claimant)
         self.recovery = Recovery(context, swaps, self._claimant, self.publishing)
         self.rescue = Rescue(context)
+        self.reopening = Reopening(context, swaps, self._claimant)
         self.recovery.settle = self.rescue.settle = self._settle
         swaps.settled = self._settled
 
@@ -75,6 +77,7 @@ class Holding:
             ClaimState.DELIVERING: self._delivery_settled,
             ClaimState.RELEASING: self._return_settled,
             ClaimState.ESCALATING: self._return_settled,
+            ClaimState.REOPENING: self.reopening.settled,
         }[entry.state]
         handler(entry, pending, event)
 

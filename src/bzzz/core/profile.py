@@ -11,7 +11,7 @@ class Profile:
 
     ``peer`` is its mesh identity, ``agent`` the name people know it by. ``incarnation`` counts its starts
     and orders everything that it ever said. ``seed`` is fresh randomness from this start; nonces come
-    from it.
+    from it. ``wall_at_zero_s`` is the wall clock when the monotonic one was 0: it dates records for people.
     """
 
     peer: str
@@ -23,6 +23,7 @@ class Profile:
     models: tuple[str, ...] = ()
     max_tasks: int = 1
     version: str = ""
+    wall_at_zero_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

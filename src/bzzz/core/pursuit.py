@@ -217,6 +217,8 @@ class Pursuit:
             ttl_s=ctx.policy.claim_ttl_s,
             reason=self._reason(entry, claim),
             strikes=standing.record.strikes if standing is not None else 0,
+            noted_at=ctx.noted_at(),
+            answered=standing.record.answered if standing is not None else 0,
         )
         entry.happen(ClaimEvent.CONFIRMED)
         self._swaps.send(entry, expected, record, "claim")
@@ -283,4 +285,5 @@ class Pursuit:
     def _reason(self, entry: Entry, claim: Hint | None) -> str | None:
         if claim is None or claim.state is not RecordState.HELD:
             return None
-        return f"taken over from {claim.peer}: {self._ctx.verdict(entry, claim).reason}"
+        who = entry.standing.record.holder.agent if entry.standing is not None else claim.peer
+        return f"taken over from {who}: {self._ctx.verdict(entry, claim).reason}"

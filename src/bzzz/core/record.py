@@ -46,7 +46,8 @@ class ClaimRecord:
 
     ``epoch`` grows by one at each change of holder. ``ttl_s`` is how long, in seconds, silence on the
     observer's own clock is needed before the weakest evidence allows a take-over. ``strikes`` counts
-    failed attempts so far; ``noted_at`` is for people and is never read to decide anything.
+    failed attempts so far; ``noted_at`` is for people and is never read to decide anything. ``answered`` is the
+    forge's id of the newest comment that was acted upon, so that a person's word is acted upon once.
     """
 
     task: TaskId
@@ -61,6 +62,7 @@ class ClaimRecord:
     reason: str | None = None
     strikes: int = 0
     noted_at: str | None = None
+    answered: int = 0
 
     def to_bytes(self) -> bytes:
         """The canonical JSON form, UTF-8."""
@@ -82,6 +84,8 @@ class ClaimRecord:
             "ttl_s": self.ttl_s,
             "strikes": self.strikes,
         }
+        if self.answered:
+            value["answered"] = self.answered
         for key in ("branch", "commit", "pull_request", "reason", "noted_at"):
             if getattr(self, key) is not None:
                 value[key] = getattr(self, key)
@@ -129,6 +133,7 @@ class ClaimRecord:
             reason=_optional(value, "reason"),
             strikes=_count(value, "strikes", default=0),
             noted_at=_optional(value, "noted_at"),
+            answered=_count(value, "answered", default=0),
         )
 
 

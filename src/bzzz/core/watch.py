@@ -14,14 +14,14 @@ from bzzz.core.claim import ClaimState
 from bzzz.core.context import Context
 from bzzz.core.effect import FindRepositories, KeepRepositories, ListTasks, OpenPull, Publish
 from bzzz.core.entry import Entry
-from bzzz.core.event import RepositoriesFound, RepositoriesNotFound, TasksListed, TasksNotListed
+from bzzz.core.event import AskedAgain, RepositoriesFound, RepositoriesNotFound, TasksListed, TasksNotListed
 from bzzz.core.holding import Holding
 from bzzz.core.membership import Liveness
 from bzzz.core.message import COORDINATION_TOPIC, Announced, Hint, TaskAnnouncement
 from bzzz.core.pursuit import Pursuit
 from bzzz.core.ranking import watcher
 from bzzz.core.record import Observation, RecordState
-from bzzz.core.task import Repository
+from bzzz.core.task import Repository, TaskId
 
 
 @dataclass(slots=True)
@@ -178,13 +178,25 @@ class Watch:
         watched.reading = False
         watched.failures = 0
         watched.trouble = ""
+        anew: list[Entry] = []
         for task in event.tasks:
+            known = ctx.entries.get(task.id)
+            # Closed or without its label, and now a task again, by somebody's hand: the forge dates such changes.
+            back = known is not None and not known.open and task.updated_at > known.task.updated_at
             entry = ctx.admit(task, listed=True)
             if entry is not None and entry.state is ClaimState.IDLE:
                 entry.open = True
+                if back:
+                    anew.append(entry)
         if event.claims is not None:
             self._take_claims(event.repository, dict(event.claims), watched.read_ms or 0)
         self._close_missing(event)
+        for entry in anew:
+            self._holding.reopening.asked(entry, AskedAgain(entry.task.id.number, "it was opened or labelled anew"))
+        for asked in event.asked:
+            again = ctx.entries.get(TaskId(event.repository, asked.number))
+            if again is not None:
+                self._holding.reopening.asked(again, asked)
         entries = [e for e in ctx.entries.values() if e.task.id.repository == event.repository]
         told = self._announce(entries, again=False)
         orphans = 0

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
+LOG_LINES_MAX = 100
+
 
 @dataclass(slots=True)
 class TaskRow:
@@ -60,7 +62,11 @@ class Board:
             row.doing = ""
 
     def take(self, name: str, event: Mapping[str, Any]) -> None:
-        """One event of one node."""
+        """One event of one node.
+
+        The nodes' streams are read side by side, so an old word of one can come after a new one of another:
+        what belongs to an earlier epoch, or to a node that is not the holder, changes nothing.
+        """
         row = self.nodes.setdefault(name, NodeRow(name))
         task = self.tasks.get(str(event.get("task", "")))
         kind = event["kind"]
@@ -68,9 +74,15 @@ class Board:
             return
         if kind == "report":
             self._reported(row, task, event)
-        elif kind == "agent_started" and task.started_s is None:
-            task.started_s = event["at"]
+        elif task.node == name and event.get("epoch") == task.epoch and task.state != "delivered":
+            self._progressed(task, event)
+
+    def _progressed(self, task: TaskRow, event: Mapping[str, Any]) -> None:
+        kind = event["kind"]
+        if kind == "agent_started":
             task.state = "agent at work"
+            if task.started_s is None:
+                task.started_s = event["at"]
         elif kind == "attempt_progress":
             task.state = {"check": "checking", "commit": "committing", "fetch": "fetching"}.get(
                 event.get("phase", ""), "agent at work"
@@ -80,21 +92,27 @@ class Board:
             task.state = "delivering" if task.check == "passed" else task.check
 
     def _reported(self, row: NodeRow, task: TaskRow, event: Mapping[str, Any]) -> None:
-        report = event["report"]
+        report, epoch = event["report"], event["epoch"]
         if report == "claimed":
-            task.holders.append((row.name, event["epoch"]))
-            task.node, task.epoch, task.state = row.name, event["epoch"], "claimed"
+            task.holders.append((row.name, epoch))
+        elif row.doing == task.key:
+            row.doing = ""
+        if epoch < task.epoch or task.state == "delivered":
+            return
+        if report == "claimed":
+            task.node, task.epoch, task.state = row.name, epoch, "claimed"
             row.doing = task.key
             if task.epoch > 1:
-                self.log.append(f"{row.name} took over {task.key} with epoch {task.epoch}")
+                self._note(f"{row.name} took over {task.key} with epoch {task.epoch}")
         elif report == "delivered":
             task.state, task.pull_request, task.delivered_s = "delivered", event["pull_request"], event["at"]
             row.done += 1
-            row.doing = "" if row.doing == task.key else row.doing
         elif report in ("released", "escalated"):
             task.state = report
-            row.doing = "" if row.doing == task.key else row.doing
-            self.log.append(f"{row.name} gave {task.key} back: {event.get('reason', '')}"[:100])
+            self._note(f"{row.name} gave {task.key} back: {event.get('reason', '')}"[:100])
+
+    def _note(self, text: str) -> None:
+        self.log = [*self.log[1 - LOG_LINES_MAX :], text]
 
     def all_delivered(self) -> bool:
         """Whether every task has its pull request."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from bzzz.core.task import TaskId
 from bzzz.demo.board import Board
 from bzzz.demo.repository import demo_repositories
 from bzzz.demo.show import Show
-from bzzz.demo.stage import OWNER, NodeSpec, Stage
+from bzzz.demo.stage import OWNER, START_S_MAX, NodeSpec, Stage
 from bzzz.demo.verdict import TaskVerdict, judge
 from bzzz.errors import BzzzError
 from bzzz.ports import Ledger
@@ -42,15 +42,30 @@ class Result:
     elapsed_s: float
     killed: str
     killed_holding: str
+    good: bool
+    """Every task was delivered once, with one pull request and a passing check; no claim was held twice."""
 
-    @property
-    def good(self) -> bool:
-        """Every task was delivered once, with a passing check, and no claim was held twice."""
-        return (
-            self.tasks > 0
-            and self.delivered == self.pull_requests == self.checks_passed == self.tasks
-            and self.double_claims == 0
-        )
+
+def result_of(
+    verdicts: Sequence[TaskVerdict], board: Board, *, nodes: int, elapsed_s: float, killed: tuple[str, str]
+) -> Result:
+    """Sum up; ``killed`` is the node that was killed and the task it held."""
+    each_once = all(v.deliveries == v.pull_requests == 1 and v.check_passed for v in verdicts)
+    double_claims = board.double_claims()
+    return Result(
+        nodes=nodes,
+        tasks=len(verdicts),
+        delivered=sum(verdict.deliveries == 1 for verdict in verdicts),
+        pull_requests=sum(verdict.pull_requests for verdict in verdicts),
+        checks_passed=sum(verdict.check_passed for verdict in verdicts),
+        double_claims=double_claims,
+        reclaimed=sum(verdict.reclaimed for verdict in verdicts),
+        start_latency_p50_s=board.start_latency_p50_s(),
+        elapsed_s=round(elapsed_s, 1),
+        killed=killed[0],
+        killed_holding=killed[1],
+        good=bool(verdicts) and each_once and double_claims == 0,
+    )
 
 
 class Demo:
@@ -109,13 +124,15 @@ class Demo:
                     self.board.opened(key, issue.title, time.time())
                     await self.stage.open_issue(repository.name, issue)
             await self._all_delivered()
-            await reaper
+            await self._reaped(reaper)
         finally:
             reaper.cancel()
         self.show.step("reading claims and pull requests, running every check once more")
         tasks = [TaskId.parse(key) for key in self.board.tasks]
         verdicts = await judge(self.stage, self._ledger, tasks, self._folder / "verdict")
-        return self._result(verdicts), verdicts
+        elapsed_s = time.monotonic() - self._began_s
+        killed = (self._killed, self._killed_holding)
+        return result_of(verdicts, self.board, nodes=len(NODES), elapsed_s=elapsed_s, killed=killed), verdicts
 
     async def _kill_one_on_the_way(self, count: int) -> None:
         """SIGKILL a node right after it claimed; it comes back once another one has its task."""
@@ -141,6 +158,15 @@ class Demo:
         await self.stage.start_node(spec)
         self.board.node(name, "ready")
 
+    async def _reaped(self, reaper: asyncio.Task[None]) -> None:
+        """Wait for the killed node to be back; where none was killed, none will be any more."""
+        if not self._killed:
+            reaper.cancel()
+            await asyncio.gather(reaper, return_exceptions=True)
+            return
+        async with asyncio.timeout(START_S_MAX):
+            await reaper
+
     async def _all_delivered(self) -> None:
         try:
             async with asyncio.timeout(WORK_S_MAX):
@@ -152,18 +178,3 @@ class Demo:
                 f"{task.key} ({task.state})" for task in self.board.tasks.values() if not task.pull_request
             ]
             raise BzzzError(f"not delivered within {WORK_S_MAX:.0f} s: {', '.join(open_tasks)}") from None
-
-    def _result(self, verdicts: list[TaskVerdict]) -> Result:
-        return Result(
-            nodes=len(NODES),
-            tasks=len(verdicts),
-            delivered=sum(verdict.deliveries == 1 for verdict in verdicts),
-            pull_requests=sum(verdict.pull_requests for verdict in verdicts),
-            checks_passed=sum(verdict.check_passed for verdict in verdicts),
-            double_claims=self.board.double_claims(),
-            reclaimed=sum(verdict.reclaimed for verdict in verdicts),
-            start_latency_p50_s=self.board.start_latency_p50_s(),
-            elapsed_s=round(time.monotonic() - self._began_s, 1),
-            killed=self._killed,
-            killed_holding=self._killed_holding,
-        )

@@ -47,6 +47,9 @@ class Show:
     def __init__(self, board: Board, *, quiet: bool, out: TextIO = sys.stdout) -> None:
         self._board = board
         self._quiet = quiet
+        self._told: dict[str, str] = {}
+        self._began_s = time.monotonic()
+        self._step = ""
         terminal = out.isatty()
         self.console = Console(file=out, width=None if terminal else WIDTH_WITHOUT_TERMINAL, highlight=False)
         self._live: Live | None = None
@@ -54,9 +57,6 @@ class Show:
             self._live = Live(
                 get_renderable=self._frame, console=self.console, refresh_per_second=REFRESH_PER_S, transient=True
             )
-        self._told: dict[str, str] = {}
-        self._began_s = time.monotonic()
-        self._step = ""
 
     def __enter__(self) -> Show:
         if self._live is not None:
@@ -92,8 +92,9 @@ class Show:
             colour = _COLOUR.get(node.state, "white")
             nodes.add_row(node.name, f"[{colour}]{node.state}[/]", str(node.done), escape(node.doing))
         tasks = Table(box=None, pad_edge=False, show_edge=False)
-        for heading in ("issue", "state", "node", "epoch", "title"):
-            tasks.add_column(heading, no_wrap=True, overflow="ellipsis")
+        for heading, width in (("issue", 17), ("state", 13), ("node", 8), ("epoch", 5), ("title", None)):
+            # Only titles give way when the terminal is narrow.
+            tasks.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=width)
         for task in self._board.tasks.values():
             colour = _COLOUR.get(task.state, "red")
             tasks.add_row(

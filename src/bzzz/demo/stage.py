@@ -30,6 +30,7 @@ START_S_MAX = 30.0
 STOP_S_MAX = 10.0
 POLL_S = 0.05
 PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None)  # loaded before any fork
 
 EventTaker = Callable[[str, Mapping[str, Any]], None]
 
@@ -43,6 +44,8 @@ class NodeSpec:
     specialization: str = ""
     max_tasks: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
+    launcher: tuple[str, ...] = ()
+    """What to put before the node's own command line: ``ip netns exec ..``, ``nice``, ``unshare ..``."""
 
 
 @dataclass(slots=True)
@@ -63,12 +66,15 @@ class Stage:
         folder: an empty folder for everything.
         on_event: called with each node's name and event, as they come.
         sandbox: how the nodes contain agents.
+        hive_url: where nodes reach Hive, if that is another address than its own, such as a proxy's; calls
+            of the stage itself go straight to Hive.
     """
 
-    def __init__(self, folder: Path, on_event: EventTaker, sandbox: str) -> None:
+    def __init__(self, folder: Path, on_event: EventTaker, sandbox: str, *, hive_url: str = "") -> None:
         self.folder = folder
         self.nodes: dict[str, RunningNode] = {}
-        self.hive_url = f"http://127.0.0.1:{_free_port()}"
+        self.serves_at = f"http://127.0.0.1:{_free_port()}"
+        self.hive_url = hive_url or self.serves_at
         self.forge_url = f"{self.hive_url}/forge"
         self._mesh = f"stage-{secrets.token_hex(4)}"
         self._on_event = on_event
@@ -86,19 +92,32 @@ class Stage:
             BzzzError: something could not be made or started; it says what.
         """
         await asyncio.to_thread(self._make_repositories, repositories)
-        port = self.hive_url.rpartition(":")[2]
-        data = str(self.folder / "hive")
-        arguments = ["hive", "serve", "--data-dir", data, "--host", "127.0.0.1", "--port", port]
-        self._hive = await self._spawn("hive", arguments)
-        await self._until_answers(f"{self.hive_url}/health", self._hive, "hive")
+        await self.start_hive()
         for repository in repositories:
             project = {"name": repository.name, "git_url": f"{self.forge_url}/{OWNER}/{repository.name}.git"}
             answer = await self._client.post(
-                f"{self.hive_url}/api/bzzz/projects",
+                f"{self.serves_at}/api/bzzz/projects",
                 json={**project, "description": repository.description, "bzzz_enabled": True},
             )
             if not answer.is_success:
                 raise ServiceUnavailable(f"Hive {self.hive_url}", "adding a project", answer.text[:300])
+
+    async def start_hive(self) -> None:
+        """Start Hive with the forge, or start it again in its folder and at its port.
+
+        Raises:
+            BzzzError: it does not answer; it says what Hive said.
+        """
+        port = self.serves_at.rpartition(":")[2]
+        data = str(self.folder / "hive")
+        arguments = ["hive", "serve", "--data-dir", data, "--host", "127.0.0.1", "--port", port]
+        self._hive = await self._spawn("hive", [*arguments, "--base-url", self.hive_url])
+        await self._until_answers(f"{self.serves_at}/health", self._hive, "hive")
+
+    async def kill_hive(self) -> None:
+        """SIGKILL Hive and the forge in it."""
+        if self._hive is not None:
+            await _kill(self._hive)
 
     def _make_repositories(self, repositories: Sequence[DemoRepository]) -> None:
         from bzzz.forge.embedded import EmbeddedForge, EmbeddedForgeSettings  # noqa: PLC0415  slow to import
@@ -132,7 +151,7 @@ class Stage:
         Raises:
             ServiceUnavailable: it was not answered with success.
         """
-        url = f"{self.forge_url}/api/v3{path}"
+        url = f"{self.serves_at}/forge/api/v3{path}"
         headers = {"Authorization": f"Bearer {self._token}"}
         answer = await self._client.request(method, url, json=body, headers=headers)
         if not answer.is_success:
@@ -148,7 +167,7 @@ class Stage:
         config = folder / "bzzz.json.yaml"
         config.write_text(json.dumps(self._settings(spec, folder)))
         (folder / "data" / "api.json").unlink(missing_ok=True)
-        process = await self._spawn(spec.name, ["up", "-c", str(config)])
+        process = await self._spawn(spec.name, ["up", "-c", str(config)], spec.launcher)
         node = self.nodes[spec.name] = RunningNode(spec, folder, process)
         node.api = await self._until_api(node)
         node.reader = asyncio.create_task(self._follow(node))
@@ -174,7 +193,7 @@ class Stage:
         return settings
 
     async def meshed(self) -> None:
-        """Wait until every node hears every other one.
+        """Wait until every node hears every other one and is ready to take tasks.
 
         Raises:
             BzzzError: not within ``START_S_MAX``.
@@ -183,7 +202,7 @@ class Stage:
         try:
             async with asyncio.timeout(START_S_MAX):
                 for node in self.nodes.values():
-                    while len(await self._alive_peers(node)) < wanted:  # noqa: ASYNC110  other processes
+                    while len(await self._alive_peers(node)) < wanted or await self._is_starting(node):  # noqa: ASYNC110
                         await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise BzzzError(
@@ -193,6 +212,9 @@ class Stage:
     async def _alive_peers(self, node: RunningNode) -> list[Any]:
         found = (await self.ask(node, "/peers"))["peers"]
         return [peer for peer in found if peer["liveness"] == "alive" and peer["max_tasks"]]
+
+    async def _is_starting(self, node: RunningNode) -> bool:
+        return bool((await self.ask(node, "/status")).get("status", "starting") == "starting")
 
     async def ask(self, node: RunningNode, path: str) -> Any:
         """One answer of a node's local API; an empty object while it does not answer."""
@@ -204,9 +226,14 @@ class Stage:
     async def kill_node(self, name: str) -> None:
         """SIGKILL: no last word."""
         node = self.nodes.pop(name)
-        with contextlib.suppress(ProcessLookupError):
-            node.process.kill()
-        await node.process.wait()
+        await _kill(node.process)
+        if node.reader is not None:
+            node.reader.cancel()
+
+    async def stop_node(self, name: str) -> None:
+        """SIGTERM, and wait for it to end in good order."""
+        node = self.nodes.pop(name)
+        await _end(node.process)
         if node.reader is not None:
             node.reader.cancel()
 
@@ -226,7 +253,7 @@ class Stage:
     async def _follow(self, node: RunningNode) -> None:
         after = 0
         while node.process.returncode is None:
-            with contextlib.suppress(httpx.HTTPError):
+            with contextlib.suppress(httpx.HTTPError, ValueError, KeyError):
                 address = f"{node.api}/events?after={after}"
                 async with self._client.stream("GET", address, timeout=None) as answer:
                     async for line in answer.aiter_lines():
@@ -238,10 +265,13 @@ class Stage:
 
     # --- processes --------------------------------------------------------------------------------------
 
-    async def _spawn(self, name: str, arguments: Sequence[str]) -> asyncio.subprocess.Process:
+    async def _spawn(
+        self, name: str, arguments: Sequence[str], launcher: Sequence[str] = ()
+    ) -> asyncio.subprocess.Process:
         log = self._log_file(name).open("ab")
         try:
             return await asyncio.create_subprocess_exec(
+                *launcher,
                 sys.executable,
                 "-m",
                 "bzzz",
@@ -281,10 +311,12 @@ class Stage:
         for node in self.nodes.values():
             if node.reader is not None:
                 node.reader.cancel()
-        await asyncio.gather(*(_end(node.process) for node in self.nodes.values()))
-        if self._hive is not None:
-            await _end(self._hive)
-        await self._client.aclose()
+        try:
+            await asyncio.gather(*(_end(node.process) for node in self.nodes.values()))
+        finally:
+            if self._hive is not None:
+                await _end(self._hive)
+            await self._client.aclose()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -296,14 +328,18 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         async with asyncio.timeout(STOP_S_MAX):
             await process.wait()
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        await _kill(process)
+
+
+async def _kill(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.wait()
 
 
 def _end_with_parent() -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        _LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _free_port() -> int:

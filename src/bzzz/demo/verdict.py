@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,10 +81,26 @@ def _check(git_url: str, branch: str, number: int, folder: Path) -> bool:
     environment = {key: value for key, value in os.environ.items() if key in ("PATH", "LANG", "HOME", "TMPDIR")}
     environment |= {"GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_TERMINAL_PROMPT": "0"}
     clone = ["git", "clone", "--quiet", "--depth", "1", "--branch", branch, git_url, str(folder)]
-    if subprocess.run(clone, env=environment, capture_output=True, check=False).returncode != 0:
+    try:
+        done = subprocess.run(clone, env=environment, capture_output=True, check=False, timeout=CHECK_TIMEOUT_S)
+        if done.returncode != 0:
+            return False
+        return passes(folder, number, environment)
+    except (OSError, subprocess.TimeoutExpired):
         return False
-    settings = tomllib.loads((folder / ".bzzz.toml").read_text())
-    for command in settings["check"]["command"]:
+
+
+def passes(folder: Path, number: int, environment: Mapping[str, str]) -> bool:
+    """Whether the check that ``.bzzz.toml`` of a work tree names passes there for an issue; no check is no pass.
+
+    Raises:
+        OSError, subprocess.TimeoutExpired: a program could not be run, or took longer than ``CHECK_TIMEOUT_S``.
+    """
+    try:
+        commands = tomllib.loads((folder / ".bzzz.toml").read_text())["check"]["command"]
+    except (ValueError, KeyError, TypeError):
+        return False
+    for command in commands:
         arguments = [str(part).replace("{number}", str(number)) for part in command]
         if arguments[0] == "python3":
             arguments[0] = sys.executable
@@ -93,4 +109,4 @@ def _check(git_url: str, branch: str, number: int, folder: Path) -> bool:
         )
         if done.returncode != 0:
             return False
-    return True
+    return bool(commands)

@@ -166,6 +166,12 @@ class GitHubForge:
         response = await self._send(repository, request)
         return self._read(repository, request, response, lambda v: github.newest_pull(v, repository, branch))
 
+    async def list_pulls(self, repository: Repository) -> Sequence[Pull]:
+        """The pull requests that changed last, from branches of this repository; one page."""
+        request = github.list_pulls(repository)
+        response, _ = await self._conditional(repository, request)
+        return self._read(repository, request, response, lambda v: github.own_pulls(v, repository))
+
     async def open_pull(self, repository: Repository, *, branch: str, base: str, title: str, body: str) -> Pull:
         """Open a pull request, or give the one that ``branch`` has already."""
         found = await self.find_pull(repository, branch)

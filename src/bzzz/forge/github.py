@@ -117,6 +117,12 @@ def find_pulls(repository: Repository, branch: str) -> Request:
     return Request("GET", f"{root(repository)}/pulls?{query}", f"finding the pull request of {branch}")
 
 
+def list_pulls(repository: Repository) -> Request:
+    """The pull requests that changed last, open and closed."""
+    query = urlencode({"state": "all", "sort": "updated", "direction": "desc", "per_page": PER_PAGE})
+    return Request("GET", f"{root(repository)}/pulls?{query}", f"listing pull requests of {repository.key}")
+
+
 def create_pull(repository: Repository, *, branch: str, base: str, title: str, body: str) -> Request:
     """Open a pull request."""
     value = {"title": title, "body": body, "head": branch, "base": base}
@@ -212,13 +218,22 @@ def newest_pull(value: object, repository: Repository, branch: str) -> Pull | No
     Raises:
         ValueError: as for ``read_issue``.
     """
+    found = [pull for pull in own_pulls(value, repository) if pull.head_branch == branch]
+    return max(found, key=lambda pull: pull.number, default=None)
+
+
+def own_pulls(value: object, repository: Repository) -> list[Pull]:
+    """The pull requests of a page whose head is a branch of ``repository`` itself.
+
+    Raises:
+        ValueError: as for ``read_issue``.
+    """
     found = []
     for each in items(value):
-        pull = read_pull(each)
         home = (_mapping(each, "pull request").get("head") or {}).get("repo") or {}
-        if pull.head_branch == branch and str(home.get("full_name", "")).lower() == repository.key.lower():
-            found.append(pull)
-    return max(found, key=lambda pull: pull.number, default=None)
+        if str(home.get("full_name", "")).lower() == repository.key.lower():
+            found.append(read_pull(each))
+    return found
 
 
 def find_hook(value: object, url: str) -> int | None:

@@ -23,7 +23,9 @@ from bzzz.hive.change import ChangeHub
 from bzzz.hive.failure import FAILURES, install
 from bzzz.hive.mount import Guest
 from bzzz.hive.part import HiveParts
-from bzzz.hive.routes import claim, event, health, page, project, repository, status, webhook
+from bzzz.hive.project import Project
+from bzzz.hive.routes import claim, event, health, page, repository, status, webhook
+from bzzz.hive.routes import project as project_routes
 from bzzz.hive.setting import REQUEST_BYTES_MAX, HiveSettings, read_keys, read_secret
 from bzzz.hive.store import HiveStore
 from bzzz.ports import Clock, Forge, Ledger
@@ -46,6 +48,7 @@ def create_hive(
     classify: Classifier,
     mounts: Mapping[str, ASGIApp] | None = None,
     new_nonce: Callable[[], str] = _new_nonce,
+    adopt: Callable[[Project], None] | None = None,
 ) -> FastAPI:
     """The application of one Hive; serve it with ``bzzz.hive.server.HiveServer``.
 
@@ -61,6 +64,8 @@ def create_hive(
         mounts: path to application, ``{"/forge": app}``; started and stopped with Hive, with access rules
             of their own.
         new_nonce: makes the nonce of a claim record.
+        adopt: called in a thread with each project that is there at the start, or is added or changed later,
+            to prepare it on a forge of ours (its webhook).
 
     Raises:
         SettingError: a secret's file or the database URL is wrong.
@@ -80,6 +85,7 @@ def create_hive(
         clock=clock,
         new_nonce=new_nonce,
         webhook_secret=webhook_secret,
+        adopt=adopt,
     )
     guests = {path: Guest(path, app) for path, app in (mounts or {}).items()}
     app = FastAPI(
@@ -106,7 +112,7 @@ def create_hive(
 
 def _routes() -> APIRouter:
     everything = APIRouter(max_body_size=REQUEST_BYTES_MAX, responses=dict(FAILURES))
-    for module in (health, repository, claim, status, project, webhook, event, page):
+    for module in (health, repository, claim, status, project_routes, webhook, event, page):
         everything.include_router(module.router)
     return everything
 
@@ -120,6 +126,8 @@ def _lifespan(parts: HiveParts, guests: Mapping[str, Guest]) -> Any:
             stack.callback(parts.changes.close)
             for guest in guests.values():
                 await stack.enter_async_context(guest.running())
+            for known in await run_in_threadpool(parts.store.projects, active_only=True):
+                await parts.welcome(known)
             yield
 
     return running

@@ -1,6 +1,8 @@
 """The database behind Hive: opening it, and bringing its schema up or down.
 
-SQLite serves by default and PostgreSQL a team; nothing outside this module knows which it is. SQLite's
+SQLite serves by default and PostgreSQL (through psycopg 3) a team; nothing outside this module knows which it
+is. Two writers never interleave where it matters: on PostgreSQL ``exclusively`` takes a lock that lasts as long
+as the transaction (postgresql.org/docs, "Advisory Locks"), SQLite has one writer anyway. SQLite's
 driver opens transactions late and on its own terms, so here each transaction begins when SQLAlchemy says
 so, and one that will write takes SQLite's only write lock at once: two writers then wait for each other,
 and neither fails half way (sqlite.org/lang_transaction.html, "BEGIN IMMEDIATE").
@@ -23,10 +25,15 @@ from bzzz.errors import SettingError, UsageError
 BUSY_TIMEOUT_S = 10.0
 POOL_SIZE = 10
 POOL_OVERFLOW_MAX = 30
+POOL_WAIT_S_MAX = 10.0
+CONNECT_TIMEOUT_S = 5
+STATEMENT_TIMEOUT_S = 30
 VERSION_TABLE = "bzzz_schema_version"
 
 _WRITES = "bzzz_writes"
 _LOCK_KEY = 0x627A7A7A
+_EXCLUSIVE_KEY = _LOCK_KEY + 1
+_POSTGRESQL = "postgresql+psycopg"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -38,7 +45,17 @@ def open_database(url: str) -> tuple[Engine, Engine]:
             connection would see differently).
     """
     parsed = _parse(url)
-    options: dict[str, Any] = {"pool_size": POOL_SIZE, "max_overflow": POOL_OVERFLOW_MAX, "pool_pre_ping": True}
+    options: dict[str, Any] = {
+        "pool_size": POOL_SIZE,
+        "max_overflow": POOL_OVERFLOW_MAX,
+        "pool_timeout": POOL_WAIT_S_MAX,
+        "pool_pre_ping": True,
+    }
+    if parsed.drivername == _POSTGRESQL:
+        options["connect_args"] = {
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "application_name": "bzzz-hive",
+        }
     if parsed.get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": BUSY_TIMEOUT_S}
         Path(parsed.database or "").parent.mkdir(parents=True, exist_ok=True)
@@ -50,7 +67,18 @@ def open_database(url: str) -> tuple[Engine, Engine]:
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    elif parsed.drivername == _POSTGRESQL:
+        event.listen(engine, "connect", _prepare_postgresql)
     return engine, engine.execution_options(**{_WRITES: True})
+
+
+def exclusively(connection: Connection) -> None:
+    """From here to its end, no other transaction that asked for the same is between the two.
+
+    For rules over several rows that no index holds: what was looked up stays true until it is written.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _EXCLUSIVE_KEY})
 
 
 def upgrade_database(url: str, revision: str = "head") -> None:
@@ -100,6 +128,8 @@ def _migrate(url: str, run: Any, revision: str) -> None:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
+        if parsed.drivername in {"postgresql", "postgres"}:
+            parsed = parsed.set(drivername=_POSTGRESQL)
         backend = parsed.get_backend_name()
     except (ArgumentError, ValueError):
         # The text may hold a password even though it is no URL, so it is not shown.
@@ -113,6 +143,13 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _prepare_postgresql(connection: Any, _record: object) -> None:
+    # A setting of the session, so that it also holds where the URL brings options of its own.
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT_S}s'")
+    connection.commit()
 
 
 def _begin_sqlite(connection: Connection) -> None:

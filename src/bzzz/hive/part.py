@@ -5,6 +5,7 @@ Every route gets it as an argument (``PartsIn``), so no route reaches for a glob
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, cast
@@ -19,10 +20,15 @@ from bzzz.hive.setting import HiveSettings
 from bzzz.hive.store import HiveStore
 from bzzz.ports import Clock, Forge, Ledger
 
+_LOG = logging.getLogger("bzzz.hive")
+
 
 @dataclass(frozen=True, slots=True)
 class HiveParts:
-    """The parts of one running Hive. ``new_nonce`` makes a claim record's nonce."""
+    """The parts of one running Hive.
+
+    ``new_nonce`` makes a claim record's nonce. ``adopt`` is told of each project that is there or new.
+    """
 
     settings: HiveSettings
     store: HiveStore
@@ -33,6 +39,7 @@ class HiveParts:
     clock: Clock
     new_nonce: Callable[[], str]
     webhook_secret: str | None
+    adopt: Callable[[Project], None] | None = None
 
     async def project(self, project_id: int) -> Project:
         """One project.
@@ -55,6 +62,15 @@ class HiveParts:
         if project.problem:
             raise HTTPException(409, f"agents cannot work on project {project.name!r}: {project.problem}")
         return project
+
+    async def welcome(self, project: Project) -> None:
+        """Let ``adopt`` prepare a project; its failure is said, and costs no more than what it prepares."""
+        if self.adopt is None or project.problem:
+            return
+        try:
+            await run_in_threadpool(self.adopt, project)
+        except Exception as error:
+            _LOG.warning("project %r could not be prepared on its forge: %s", project.name, error)
 
     def announce(self, project: Project) -> None:
         """A project's repository changed: read it anew, and wake the nodes."""

@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from bzzz.errors import UsageError
-from bzzz.hive.database import open_database, upgrade_database
+from bzzz.hive.database import exclusively, open_database, upgrade_database
 from bzzz.hive.git_url import read_git_url
 from bzzz.hive.model import ProjectRow, TaskReportRow, WebhookDeliveryRow
 from bzzz.hive.project import FORGES, Project
@@ -106,6 +106,7 @@ class HiveStore:
         """
         now = self._now()
         with Session(self._writer) as session, session.begin():
+            exclusively(session.connection())
             self._refuse_taken(session, draft, 0)
             row = ProjectRow(created_at=now, bzzz_enabled=False, ready_to_claim=False)
             row.private_repo = row.github_token_required = False
@@ -121,6 +122,7 @@ class HiveStore:
             UsageError: the new name or repository is another project's.
         """
         with Session(self._writer) as session, session.begin():
+            exclusively(session.connection())
             row = session.get(ProjectRow, project_id, with_for_update=True)
             if row is None:
                 return None

@@ -6,6 +6,7 @@ One node uses one file; a second process is refused by the lock that ``open`` ta
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -21,6 +22,7 @@ from bzzz.errors import UsageError
 from bzzz.ports import OutboxItem
 
 OUTBOX_ITEMS_MAX = 10_000
+SCHEMA_VERSION = 1
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
@@ -51,18 +53,36 @@ class SqliteJournal:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = _locked(path)
+        except OSError as error:
+            raise UsageError(f"{path}: the journal cannot be opened: {error.strerror}") from None
+        try:
+            path.touch(mode=0o600)
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._check_version()
             self._db.executescript(_SCHEMA)
-        except BlockingIOError:
-            raise UsageError(f"{path.parent}: another node is running on this data folder; stop it first") from None
         except (OSError, sqlite3.Error) as error:
-            raise UsageError(f"{path}: the journal cannot be opened: {error}") from None
+            os.close(self._lock)
+            raise UsageError(
+                f"{path}: the journal cannot be opened: {error}; if it is damaged, move it away to begin a new one"
+            ) from None
+        except UsageError:
+            os.close(self._lock)
+            raise
+
+    def _check_version(self) -> None:
+        version = int(self._db.execute("PRAGMA user_version").fetchone()[0])
+        if version not in (0, SCHEMA_VERSION):
+            raise UsageError(
+                f"{self._path}: the journal has version {version}, and this Bzzz reads {SCHEMA_VERSION}; "
+                "run the Bzzz that wrote it, or move it away to begin a new one"
+            )
+        self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def next_incarnation(self) -> int:
         """Count one more start."""
@@ -73,17 +93,20 @@ class SqliteJournal:
         return int(row[0])
 
     def repositories(self) -> Sequence[Repository]:
-        """The list of repositories kept last."""
-        rows = self._db.execute("SELECT value FROM repository ORDER BY key").fetchall()
-        return [Repository(**json.loads(value)) for (value,) in rows]
+        """The list of repositories kept last; one that cannot be read is left out, for Hive tells it again."""
+        found = []
+        for (value,) in self._db.execute("SELECT value FROM repository ORDER BY key").fetchall():
+            with contextlib.suppress(ValueError, TypeError):
+                found.append(Repository(**json.loads(value)))
+        return found
 
     def keep_repositories(self, repositories: Sequence[Repository]) -> None:
-        """Replace the kept list."""
+        """Replace the kept list; of two with one name the first is kept."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.execute("DELETE FROM repository")
             self._db.executemany(
-                "INSERT OR REPLACE INTO repository VALUES (?, ?)",
+                "INSERT OR IGNORE INTO repository VALUES (?, ?)",
                 [(repository.key, json.dumps(asdict(repository))) for repository in repositories],
             )
 
@@ -95,9 +118,20 @@ class SqliteJournal:
         )
 
     def remembered(self) -> Sequence[tuple[Task, ClaimRecord]]:
-        """All tasks that were remembered and not forgotten."""
-        rows = self._db.execute("SELECT description, record FROM claim ORDER BY task").fetchall()
-        return [(_task(json.loads(text)), ClaimRecord.from_bytes(record.encode())) for text, record in rows]
+        """All tasks that were remembered and not forgotten.
+
+        Raises:
+            UsageError: one cannot be read. It may hold work that exists nowhere else, so it is not passed over.
+        """
+        rows = self._db.execute("SELECT task, description, record FROM claim ORDER BY task").fetchall()
+        try:
+            return [(_task(json.loads(text)), ClaimRecord.from_bytes(record.encode())) for _, text, record in rows]
+        except (ValueError, KeyError, TypeError) as error:
+            names = ", ".join(task for task, _, _ in rows)
+            raise UsageError(
+                f"{self._path}: what was kept of {names[:200]} cannot be read: {error}; move the journal away "
+                "to begin a new one (work that was not pushed stays in the attempts' folders)"
+            ) from None
 
     def forget(self, task: TaskId) -> None:
         """Nothing of this task is left to recover."""
@@ -114,10 +148,13 @@ class SqliteJournal:
         )
 
     def pending(self, items_max: int) -> Sequence[OutboxItem]:
-        """The reports that wait: what failed least, then the oldest."""
+        """The oldest waiting report of each task: what failed least, then the oldest.
+
+        A later report of a task waits for the earlier ones, or a late "claimed" would undo a "delivered".
+        """
         rows = self._db.execute(
-            "SELECT id, key, task, epoch, kind, data, tries FROM outbox "
-            "WHERE delivered = 0 ORDER BY tries, id LIMIT ?",
+            "SELECT id, key, task, epoch, kind, data, tries FROM outbox WHERE id IN "
+            "(SELECT min(id) FROM outbox WHERE delivered = 0 GROUP BY task) ORDER BY tries, id LIMIT ?",
             (items_max,),
         ).fetchall()
         return [
@@ -141,6 +178,19 @@ class SqliteJournal:
         """Close the file and give up its lock."""
         self._db.close()
         os.close(self._lock)
+
+
+def _locked(path: Path) -> int:
+    lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock)
+        raise UsageError(f"{path.parent}: another node is running on this data folder; stop it first") from None
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
 
 
 def _task(value: dict[str, Any]) -> Task:

@@ -21,11 +21,15 @@ _DNS_NAME = re.compile(
     r"(?=.{1,253}\Z)[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*\.?\Z"
 )
 _DNS_KINDS = frozenset({"dns", "dns4", "dns6"})
+DNSADDR = "dnsaddr"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One multiaddress taken apart; ``peer`` is ``None`` where there is no ``/p2p/`` part."""
+    """One multiaddress taken apart; ``peer`` is ``None`` where there is no ``/p2p/`` part.
+
+    One of the kind ``dnsaddr`` names records that hold whole addresses; its own port is 0.
+    """
 
     kind: str
     host: str
@@ -33,7 +37,8 @@ class Address:
     peer: str | None = None
 
     def __str__(self) -> str:
-        base = f"/{self.kind}/{self.host}/tcp/{self.port}"
+        base = f"/{self.kind}/{self.host}"
+        base = base if self.kind == DNSADDR else f"{base}/tcp/{self.port}"
         return f"{base}/p2p/{self.peer}" if self.peer else base
 
     @property
@@ -72,19 +77,47 @@ def parse_address(text: str, *, needs_peer: bool = False) -> Address:
     kind, host, port = parts[1], parts[2], parts[4]
     if not (port.isascii() and port.isdigit() and len(port) <= 5 and int(port) <= 65535):
         raise ValueError(f"{text[:80]!r}: {port[:20]!r} is not a TCP port")
-    peer = parts[6] if len(parts) == 7 else None
-    if peer is not None and not _PEER_ID.match(peer):
+    peer = _peer(text, parts[6] if len(parts) == 7 else None, needs_peer=needs_peer)
+    return Address(kind, _host(text, kind, host), int(port), peer)
+
+
+def parse_wanted(text: str, *, needs_peer: bool = False) -> Address:
+    """Read one multiaddress as an operator may write it: also ``/dnsaddr/mesh.example``, with or without a peer id.
+
+    Raises:
+        ValueError: as for ``parse_address``.
+    """
+    parts = text.split("/") if len(text) <= ADDRESS_CHARS_MAX else []
+    if len(parts) < 3 or parts[0] or parts[1] != DNSADDR:
+        return parse_address(text, needs_peer=needs_peer)
+    if len(parts) not in {3, 5} or (len(parts) == 5 and parts[3] != "p2p"):
+        raise ValueError(f"{text[:80]!r} is not of the form /dnsaddr/mesh.example/p2p/<peer id>")
+    peer = _peer(text, parts[4] if len(parts) == 5 else None, needs_peer=needs_peer)
+    return Address(DNSADDR, _name(text, parts[2]), 0, peer)
+
+
+def _peer(text: str, peer: str | None, *, needs_peer: bool) -> str | None:
+    if peer is not None and not is_peer_id(peer):
         raise ValueError(f"{text[:80]!r} does not end in a peer id")
     if needs_peer and peer is None:
         raise ValueError(f"{text[:80]!r} lacks its /p2p/<peer id>")
-    return Address(kind, _host(text, kind, host), int(port), peer)
+    return peer
+
+
+def is_peer_id(text: str) -> bool:
+    """Whether ``text`` has the form of a peer id."""
+    return _PEER_ID.match(text) is not None
+
+
+def _name(text: str, host: str) -> str:
+    if not _DNS_NAME.match(host):
+        raise ValueError(f"{text[:80]!r}: {host[:40]!r} is not a host name")
+    return host
 
 
 def _host(text: str, kind: str, host: str) -> str:
     if kind in _DNS_KINDS:
-        if not _DNS_NAME.match(host):
-            raise ValueError(f"{text[:80]!r}: {host[:40]!r} is not a host name")
-        return host
+        return _name(text, host)
     if kind not in {"ip4", "ip6"}:
         raise ValueError(f"{text[:80]!r} is neither an IP nor a DNS address")
     try:
@@ -127,7 +160,7 @@ def useful_addresses(
 
     Returns:
         at most ``PEER_ADDRESSES_MAX``, that of ``remote_ip`` first. If the peer is on another host, none
-        that is loopback or one of this host's own; wildcards never.
+        that is loopback or one of this host's own; wildcards and names, which could stand for either, never.
     """
     same_host = remote_ip is not None and (remote_ip in own_ips or ipaddress.ip_address(remote_ip).is_loopback)
     found: list[Address] = []
@@ -136,11 +169,44 @@ def useful_addresses(
             address = parse_address(text)
         except ValueError:
             continue
-        if address.peer not in {None, peer} or address.is_wildcard or address.port == 0:
+        if address.peer not in {None, peer} or not address.is_ip or address.is_wildcard or address.port == 0:
             continue
-        if address.is_ip and not same_host and (address.is_loopback or address.host in own_ips):
+        if not same_host and (address.is_loopback or address.host in own_ips):
             continue
         if (named := address.with_peer(peer)) not in found:
             found.append(named)
     found.sort(key=lambda address: (address.host != remote_ip, address.is_loopback))
     return tuple(str(address) for address in found[:PEER_ADDRESSES_MAX])
+
+
+def dialable_addresses(
+    told: Iterable[str], peer: str, own: Collection[Address], *, addresses_max: int = PEER_ADDRESSES_MAX
+) -> tuple[Address, ...]:
+    """Those of a peer's own words about its addresses that are worth a try, with nothing known of where it is.
+
+    For dialling alone, where the handshake proves who answers, and never for probes. So an address of this very
+    host is kept (two nodes of one host may have met at a third), but not one that this node itself listens on.
+    Loopback is kept only where this node listens nowhere else; names are not: whoever tells one could make all
+    nodes ask for it.
+
+    Args:
+        told: multiaddresses of any form and number.
+        peer: who told them, proved; an address that names another is left out.
+        own: where this node listens.
+        addresses_max: more are left.
+    """
+    only_loopback = all(address.is_loopback for address in own)
+    mine = {address.bare() for address in own}
+    found: list[Address] = []
+    for text in told:
+        try:
+            address = parse_address(text)
+        except ValueError:
+            continue
+        if address.peer not in {None, peer} or not address.is_ip or address.is_wildcard or address.port == 0:
+            continue
+        if address.bare() in mine or (address.is_loopback and not only_loopback):
+            continue
+        if (named := address.with_peer(peer)) not in found:
+            found.append(named)
+    return tuple(found[:addresses_max])

@@ -11,18 +11,25 @@ import os
 import struct
 import weakref
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import trio
 from libp2p.network.auto_connector import AutoConnector
 from libp2p.network.connection.raw_connection import RawConnection
+from libp2p.network.exceptions import SwarmException
 from libp2p.network.swarm import Swarm
+from libp2p.peer.id import ID
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.exceptions import MuxerUpgradeFailure
 from libp2p.transport.upgrader import TransportUpgrader
+from multiaddr import Multiaddr
+
+from bzzz.mesh.address import Address
 
 _STALL_S = 1.0
+_CLOSE_S_MAX = 1.0
 _log = logging.getLogger("bzzz.mesh")
 
 
@@ -61,6 +68,38 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
         """Make a dialled connection a peer's."""
         self._streams.add(raw_conn.stream)
         return await super().upgrade_outbound_raw_conn(raw_conn, peer_id, pre_scope)
+
+    async def connect(self, address: Address, is_known: Callable[[str], bool]) -> str:
+        """One try at one IP address, at which the peer that the address names must answer, or anybody.
+
+        Args:
+            address: where to.
+            is_known: whether there is no need for a connection to a peer, told once its id is proved.
+
+        Returns:
+            the id of the peer that answered.
+
+        Raises:
+            Exception: any of the library's, where there is no connection, or to somebody else.
+        """
+        if len(self.get_connections()) >= self.connection_config.max_connections:
+            raise SwarmException("there are as many connections as allowed")
+        expected = ID.from_base58(address.peer) if address.peer else None
+        transport = self.transport_manager.get_transports()[0]
+        raw = await transport.dial(Multiaddr(str(address.bare())))
+        self._streams.add(raw.stream)
+        try:
+            secured = await self.upgrader.upgrade_security(raw, True, expected)
+            peer_id = secured.get_remote_peer()
+            if is_known(str(peer_id)):
+                await raw.close()
+                return str(peer_id)
+            await self.add_conn(await self.upgrader.upgrade_connection(secured, peer_id), direction="outbound")
+        except BaseException:
+            with trio.CancelScope(shield=True), trio.move_on_after(_CLOSE_S_MAX):
+                await raw.close()
+            raise
+        return str(peer_id)
 
     async def _do_handle_inbound_connection(self, read_write_closer: Any, maddr: Any, _failure_event: Any) -> None:
         # The library keeps an inbound connection's slot until the node ends, so that after some hundred
@@ -145,6 +184,13 @@ class MeshUpgrader(TransportUpgrader):  # type: ignore[misc]
     def __init__(self, *args: Any, ping_interval_s: float, ping_timeout_s: float) -> None:
         super().__init__(*args)
         self._liveness = {"ping_interval_s": ping_interval_s, "ping_timeout_s": ping_timeout_s}
+
+    async def upgrade_security(self, raw_conn: Any, is_initiator: bool, peer_id: Any = None) -> Any:
+        """Encrypt, and learn who is there; where ``peer_id`` is given it must be that one."""
+        if peer_id is None and is_initiator:
+            # The library's own way insists on knowing beforehand whom it meets.
+            return await self.security_multistream.secure_outbound(raw_conn, None)
+        return await super().upgrade_security(raw_conn, is_initiator, peer_id)
 
     async def upgrade_connection(self, conn: Any, peer_id: Any) -> Any:
         """Agree on Yamux over a secured connection."""

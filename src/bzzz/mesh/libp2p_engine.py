@@ -15,30 +15,18 @@ from typing import Any
 
 import trio
 from libp2p.abc import INotifee
-from libp2p.crypto.ed25519 import Ed25519PrivateKey
-from libp2p.crypto.keys import KeyPair
-from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
-from libp2p.host.basic_host import BasicHost
-from libp2p.network.config import ConnectionConfig, RetryConfig
-from libp2p.peer.id import ID
-from libp2p.peer.peerstore import PeerStore, create_signed_peer_record
-from libp2p.pubsub.gossipsub import PROTOCOL_ID, PROTOCOL_ID_V11
-from libp2p.security.noise.transport import PROTOCOL_ID as NOISE_ID
-from libp2p.security.noise.transport import Transport as Noise
-from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_ID
-from libp2p.stream_muxer.yamux.yamux import Yamux
-from libp2p.transport.tcp.tcp import TCP
+from libp2p.peer.peerstore import create_signed_peer_record
 from multiaddr import Multiaddr
 
 from bzzz.errors import TransportError
 from bzzz.mesh.address import Address, expand_wildcard, parse_address, useful_addresses
+from bzzz.mesh.address_gossip import ADDRESS_TOPIC
 from bzzz.mesh.identity import Identity
 from bzzz.mesh.interface import read_own_ips
-from bzzz.mesh.libp2p_connection import MeshSwarm, MeshUpgrader
 from bzzz.mesh.libp2p_dialler import Dialler
-from bzzz.mesh.libp2p_patch import apply_patches
-from bzzz.mesh.libp2p_pubsub import MeshGossipSub, MeshPubsub
-from bzzz.mesh.libp2p_service import GuardedManager, guarded
+from bzzz.mesh.libp2p_gossip import AddressGossip
+from bzzz.mesh.libp2p_host import build_host
+from bzzz.mesh.libp2p_service import GuardedManager
 from bzzz.mesh.settings import MeshSettings
 from bzzz.ports import PeerConnected, PeerDisconnected, Received, TransportEvent
 
@@ -66,7 +54,6 @@ class Engine:
         emit: Callable[[TransportEvent], None],
         counts: Counter[str],
     ) -> None:
-        apply_patches()
         self._settings = settings
         self._listen = [parse_address(text) for text in listen]
         self._emit = emit
@@ -76,62 +63,11 @@ class Engine:
         self._introduced: dict[str, tuple[str, ...]] = {}
         self._told: dict[str, list[str]] = {}
         self.addresses: tuple[str, ...] = ()
-        self._build(identity)
-
-    def _build(self, identity: Identity) -> None:
-        settings, counts = self._settings, self._counts
-        secret = Ed25519PrivateKey.from_bytes(identity.secret)
-        pair = KeyPair(secret, secret.get_public_key())
-        self._id = ID.from_pubkey(pair.public_key)
-        peers = PeerStore()
-        peers.add_key_pair(self._id, pair)
-        # The library also offers TLS, secio and plain text; one way, the strict one, is enough.
-        upgrader = MeshUpgrader(
-            {NOISE_ID: Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
-            {YAMUX_ID: Yamux},
-            ping_interval_s=settings.ping_interval_s,
-            ping_timeout_s=settings.ping_timeout_s,
-        )
-        limit = settings.connections_max
-        config = ConnectionConfig(
-            max_connections=limit,
-            high_watermark=limit,
-            low_watermark=0,
-            min_connections=0,
-            inbound_upgrade_timeout=settings.handshake_timeout_s,
-            outbound_upgrade_timeout=settings.dial_timeout_s,
-        )
-        self._swarm = MeshSwarm(
-            self._id, peers, upgrader, [TCP()], RetryConfig(max_retries=0), config, counts=counts
-        )
-        self._host = BasicHost(self._swarm, disable_identify_address_discovery=True)
-        # 3: an exception in a stream handler ends the node.
-        handle = guarded(self._host._swarm_stream_handler, counts, "dropped_stream_error")
-        self._swarm.set_stream_handler(handle)
-        # 6: a heartbeat of two minutes, and modes that change the mesh by guessed scores; 1: the spam limiter.
-        self._router = MeshGossipSub(
-            [PROTOCOL_ID_V11, PROTOCOL_ID],
-            6,
-            4,
-            12,
-            counts=counts,
-            heartbeat_interval=1,
-            prune_back_off=2,
-            unsubscribe_back_off=1,
-            spam_protection_enabled=False,
-            adaptive_gossip_enabled=False,
-            eclipse_protection_enabled=False,
-        )
-        self._pubsub = MeshPubsub(
-            self._host,
-            self._router,
-            counts=counts,
-            deliver=lambda topic, author, payload: self._emit(Received(topic, author, payload)),
-            learn=self._learn,
-            payload_bytes_max=settings.payload_bytes_max,
-            outbound_queue_messages_max=settings.outbound_queue_messages_max,
-        )
+        parts = build_host(settings, identity, counts, deliver=self._deliver, learn=self._learn)
+        self._id, self._swarm, self._host = parts.id, parts.swarm, parts.host
+        self._pubsub, self._router = parts.pubsub, parts.router
         self._swarm.register_notifee(_Links(self))
+        self._gossip: AddressGossip | None = None
         self._dialler = Dialler(
             str(self._id),
             self._dial,
@@ -140,6 +76,12 @@ class Engine:
             discovered_max=settings.discovered_peers_max,
             counts=counts,
         )
+
+    def _deliver(self, topic: str, author: str, payload: bytes) -> None:
+        if topic != ADDRESS_TOPIC:
+            self._emit(Received(topic, author, payload))
+        elif self._gossip is not None:
+            self._gossip.heard(author, payload)
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Run until cancelled; ``ready`` is called when it listens.
@@ -156,6 +98,8 @@ class Engine:
                     await manager.wait_started()
                 await self._pubsub.wait_until_ready()
                 await self._start_listening()
+                if self._settings.gossip_addresses:
+                    await self._start_gossip()
                 nursery.start_soon(self._dialler.run)
                 nursery.start_soon(self._keep_house)
                 await trio.lowlevel.checkpoint()
@@ -185,6 +129,10 @@ class Engine:
     def want_discovered(self, addresses: tuple[Address, ...]) -> None:
         """As ``want``, for a peer that announced itself."""
         self._dialler.want(addresses, lasting=False)
+
+    def want_seeds(self, source: str, addresses: tuple[Address, ...]) -> None:
+        """Keep a connection to whoever is at each address, in place of those that ``source`` named before."""
+        self._dialler.want_seeds(source, addresses)
 
     def is_connected(self, peer: str) -> bool:
         """Whether a connection to ``peer`` is up."""
@@ -231,6 +179,17 @@ class Engine:
         self._swarm.peerstore.set_local_record(envelope)
         self._host.mesh_record = envelope.marshal_envelope()
 
+    async def _start_gossip(self) -> None:
+        self._gossip = AddressGossip(
+            [parse_address(text) for text in self.addresses],
+            self._pubsub.publish,
+            self.want_discovered,
+            interval_s=self._settings.gossip_interval_s,
+            counts=self._counts,
+        )
+        await self._pubsub.subscribe(ADDRESS_TOPIC)
+        self._nursery.start_soon(self._gossip.run)
+
     async def _listen_on(self, address: Address) -> int | None:
         before = set(map(str, self._host.get_transport_addrs()))
         if not await self._swarm.listen(Multiaddr(str(address))):
@@ -240,9 +199,13 @@ class Engine:
 
     # --- connections ---------------------------------------------------------------------------------------
 
-    async def _dial(self, address: Address) -> None:
-        if not self.is_connected(str(address.peer)):
-            await self._swarm.dial_addr(Multiaddr(str(address)), ID.from_base58(str(address.peer)))
+    async def _dial(self, address: Address) -> str:
+        if address.peer is not None and self.is_connected(address.peer):
+            return address.peer
+        return await self._swarm.connect(address, self._needs_no_link)
+
+    def _needs_no_link(self, peer: str) -> bool:
+        return peer == str(self._id) or self.is_connected(peer)
 
     def linked(self, link: Any) -> None:
         """A connection came up."""
@@ -294,6 +257,8 @@ class Engine:
         self._introduced[peer] = useful
         if not known:
             self._emit(PeerConnected(peer, useful))
+            if self._gossip is not None:
+                self._gossip.peer_came()
 
     def _stored(self, peer_id: Any) -> list[Any]:
         try:

@@ -13,15 +13,18 @@ import logging
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING
 
 from bzzz.errors import PayloadTooLarge, TransportError
-from bzzz.mesh.address import Address, parse_address
+from bzzz.mesh.address import Address, parse_address, parse_wanted
 from bzzz.mesh.bridge import TrioThread, describe
 from bzzz.mesh.discovery import MdnsDiscovery
+from bzzz.mesh.dns_discovery import DnsDiscovery
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.inbox import Inbox
 from bzzz.mesh.libp2p_version import require_libp2p
+from bzzz.mesh.name_resolver import Resolver, SystemResolver
 from bzzz.mesh.probe import probe_address
 from bzzz.mesh.redial import redial_delay_s
 from bzzz.mesh.settings import MeshSettings
@@ -30,6 +33,7 @@ from bzzz.ports import PeerDisconnected, Probe, TransportEvent, TransportRestart
 if TYPE_CHECKING:
     from bzzz.mesh.libp2p_engine import Engine
 
+_STATIC = "static"
 _NOT_RUNNING = "the mesh is not running: start it first, and only once"
 _log = logging.getLogger("bzzz.mesh")
 
@@ -37,18 +41,24 @@ _log = logging.getLogger("bzzz.mesh")
 class Libp2pTransport:
     """One node's place on a libp2p mesh; from start to stop in one event loop.
 
+    Args:
+        settings: of this node's mesh.
+        resolver: asked for names; the machine's own if none is given.
+
     Raises:
         TransportError: the identity file cannot be read or made, or an address in the settings is wrong.
     """
 
-    def __init__(self, settings: MeshSettings) -> None:
+    def __init__(self, settings: MeshSettings, resolver: Resolver | None = None) -> None:
         self._settings = settings
+        self._resolver = resolver or SystemResolver()
         self._identity = load_identity(settings.identity_file)
         for text in settings.listen:
-            _address(text, "listen on", needs_peer=False)
-        self._wanted = {
-            str(a): a for a in (_address(text, "dial", needs_peer=True) for text in settings.static_peers)
-        }
+            _read(parse_address, text, "listen on")
+        self._wanted: dict[Address, None] = {}
+        for text in settings.static_peers:
+            self._wanted[self._wish(text, needs_peer=False)] = None
+        self._seeds: dict[str, tuple[Address, ...]] = {}
         self._topics: set[str] = set()
         # One counter a thread, for adding to a count is not atomic.
         self._counts: Counter[str] = Counter()
@@ -56,7 +66,8 @@ class Libp2pTransport:
         self._inbox: Inbox | None = None
         self._thread: TrioThread | None = None
         self._engine: Engine | None = None
-        self._discovery: MdnsDiscovery | None = None
+        self._mdns: MdnsDiscovery | None = None
+        self._dns: DnsDiscovery | None = None
         self._revival: asyncio.Task[None] | None = None
         self._addresses: tuple[str, ...] = ()
         self._stopped = False
@@ -85,12 +96,7 @@ class Libp2pTransport:
         except BaseException:
             await self.stop()
             raise
-        if self._settings.mdns:
-            own = [parse_address(text) for text in self._addresses]
-            self._discovery = MdnsDiscovery(
-                own, self._settings.mesh_name, self._settings.mdns_service_tags, self._found, self._counts
-            )
-            self._discovery.start()
+        self._start_discovery()
 
     async def stop(self) -> None:
         """Close connections and end the thread; a second call does nothing."""
@@ -101,8 +107,10 @@ class Libp2pTransport:
             self._revival.cancel()
             await asyncio.gather(self._revival, return_exceptions=True)
         ends = []
-        if self._discovery is not None:
-            ends.append(self._discovery.stop())
+        if self._mdns is not None:
+            ends.append(self._mdns.stop())
+        if self._dns is not None:
+            ends.append(self._dns.stop())
         if self._thread is not None:
             ends.append(self._end_thread(self._thread))
         await asyncio.gather(*ends)
@@ -142,9 +150,12 @@ class Libp2pTransport:
         Raises:
             TransportError: not a multiaddress, or one without a peer id.
         """
-        wanted = _address(address, "dial", needs_peer=True)
-        self._wanted[str(wanted)] = wanted
-        await self._ask_if_up(lambda engine: engine.want, (wanted,), True)
+        wanted = self._wish(address, needs_peer=True)
+        self._wanted[wanted] = None
+        if wanted.is_ip:
+            await self._ask_if_up(lambda engine: engine.want, (wanted,), True)
+        elif self._dns is not None:
+            self._dns.watch(wanted)
 
     async def probe(self, address: str, timeout_s: float) -> Probe:
         """Check a peer by a plain TCP connection of its own.
@@ -209,9 +220,12 @@ class Libp2pTransport:
         self._addresses = engine.addresses
         for topic in sorted(self._topics):
             await thread.call(engine.join, topic)
-        for wanted in self._wanted.values():
-            await thread.call(engine.want, (wanted,), True)
+        for wanted in self._wanted:
+            if wanted.is_ip and wanted.peer is not None:
+                await thread.call(engine.want, (wanted,), True)
         self._engine = engine
+        for source, seeds in self._seeds.items():
+            thread.post(engine.want_seeds, source, seeds)
 
     async def _end_thread(self, thread: TrioThread) -> None:
         engine, self._engine = self._engine, None
@@ -260,13 +274,57 @@ class Libp2pTransport:
             # It died just now; the next life begins with what was asked.
             _log.debug("the mesh engine is down; it will be told when it is up again")
 
+    # --- discovery -----------------------------------------------------------------------------------------
+
+    def _start_discovery(self) -> None:
+        settings = self._settings
+        self._want_seeds(_STATIC, tuple(a for a in self._wanted if a.is_ip and a.peer is None))
+        self._dns = DnsDiscovery(
+            self._resolver,
+            self._resolved,
+            self._counts,
+            interval_s=settings.dns_interval_s,
+            timeout_s=settings.dns_timeout_s,
+        )
+        for wanted in self._wanted:
+            if not wanted.is_ip:
+                self._dns.watch(wanted)
+        if settings.mdns:
+            own = [parse_address(text) for text in self._addresses]
+            self._mdns = MdnsDiscovery(
+                own, settings.mesh_name, settings.mdns_service_tags, self._found, self._counts
+            )
+            self._mdns.start()
+
     def _found(self, addresses: tuple[Address, ...]) -> None:
         if self._thread is not None and self._engine is not None:
             self._thread.post(self._engine.want_discovered, addresses)
 
+    def _resolved(self, name: Address, addresses: tuple[Address, ...]) -> None:
+        named: dict[str, list[Address]] = {}
+        for address in addresses:
+            if address.peer is not None:
+                named.setdefault(address.peer, []).append(address)
+        for same in named.values():
+            self._found(tuple(same))
+        own = {parse_address(text).bare() for text in self._addresses}
+        # A name for all tasks of a service stands for this one too.
+        self._want_seeds(str(name), tuple(a for a in addresses if a.peer is None and a not in own))
 
-def _address(text: str, purpose: str, *, needs_peer: bool) -> Address:
+    def _want_seeds(self, source: str, addresses: tuple[Address, ...]) -> None:
+        self._seeds[source] = addresses
+        if self._thread is not None and self._engine is not None:
+            self._thread.post(self._engine.want_seeds, source, addresses)
+
+    def _wish(self, text: str, *, needs_peer: bool) -> Address:
+        wanted = _read(partial(parse_wanted, needs_peer=needs_peer), text, "dial")
+        if not wanted.is_ip and not self._settings.dns:
+            raise TransportError(f"cannot dial {wanted}: names are not looked up here, as mesh.dns is off")
+        return wanted
+
+
+def _read(parse: Callable[[str], Address], text: str, purpose: str) -> Address:
     try:
-        return parse_address(text, needs_peer=needs_peer)
+        return parse(text)
     except ValueError as error:
         raise TransportError(f"cannot {purpose}: {error}") from None

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 REDIAL_BASE_S = 0.25
 REDIAL_MAX_S = 15.0
+REFUSED_BASE_S = 2.5
+REFUSED_MAX_S = 60.0
 
 
 def redial_delay_s(

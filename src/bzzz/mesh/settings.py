@@ -18,11 +18,17 @@ class MeshSettings:
         identity_file: the node's private key; made on first use, mode 0600.
         listen: multiaddresses to listen on; ``0.0.0.0`` and ``::`` stand for all interface addresses, port 0
             for a free port.
-        static_peers: multiaddresses with peer ids to keep connections to.
+        static_peers: multiaddresses to keep connections to: of an IP or a DNS name, with a peer id or without (it
+            is then learnt from who answers), or ``/dnsaddr/NAME``.
         mesh_name: nodes of other meshes on the same network are not joined. Peers of other libp2p programs
             tell no name; they are taken to be of ``DEFAULT_MESH_NAME``.
         mdns: whether to announce and discover on the local network.
         mdns_service_tags: the DNS-SD service types to announce and browse.
+        dns: whether names in ``static_peers`` are looked up, again and again.
+        dns_interval_s: between two look-ups of a name.
+        dns_timeout_s: for one look-up.
+        gossip_addresses: whether nodes tell each other over the mesh where they listen, and dial who they hear of.
+        gossip_interval_s: how often a node tells its addresses when nothing changes.
         payload_bytes_max: publishing more is refused: libp2p loses messages above 1 MiB without an error.
         receive_queue_messages_max: received messages waiting to be read; what comes beyond is counted and dropped.
         outbound_queue_messages_max: messages waiting for one slow peer; what comes beyond is counted and dropped.
@@ -42,6 +48,11 @@ class MeshSettings:
     mesh_name: str = "bzzz"
     mdns: bool = True
     mdns_service_tags: tuple[str, ...] = (SERVICE_TAG, PREDECESSOR_SERVICE_TAG)
+    dns: bool = True
+    dns_interval_s: float = 30.0
+    dns_timeout_s: float = 5.0
+    gossip_addresses: bool = True
+    gossip_interval_s: float = 60.0
     payload_bytes_max: int = PAYLOAD_BYTES_MAX
     receive_queue_messages_max: int = 4096
     outbound_queue_messages_max: int = 4096

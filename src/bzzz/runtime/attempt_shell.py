@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import re
 from collections.abc import Callable, Sequence
 
 from bzzz.core.effect import StartAttempt, StopAttempt
@@ -9,14 +12,17 @@ from bzzz.core.event import AgentProgressed, AgentStarted, AttemptEnded, Event, 
 from bzzz.core.holding import branch_name
 from bzzz.core.outcome import Outcome
 from bzzz.core.record import ClaimRecord
-from bzzz.core.task import Repository, Task, TaskId
-from bzzz.errors import AgentError, BzzzError
+from bzzz.core.task import Comment, Issue, Repository, Task, TaskId
+from bzzz.errors import AgentError, BzzzError, ServiceLimited
 from bzzz.ports import AttemptEvent, AttemptFinished, AttemptProgressed, AttemptSpec, AttemptStarted, Work
 from bzzz.runtime.event_log import EventLog
+from bzzz.runtime.failure import bounded_ms, retry_after_ms
 from bzzz.runtime.ledger_shell import LedgerShell
 from bzzz.runtime.shells import Shells
 
-ATTEMPTS_MAX = 1_000
+READ_RETRIES_S = (1.0, 4.0)
+"""Pauses before the issue's text is asked for once more, after the claim."""
+ID_NAME_CHARS_MAX = 40
 
 
 class AttemptShell:
@@ -33,53 +39,90 @@ class AttemptShell:
         self._find = find
         self._claims: dict[str, tuple[TaskId, int]] = {}
         self._works: dict[tuple[TaskId, int], Work] = {}
-        self.checks: dict[tuple[TaskId, int], dict[str, object]] = {}
+        self._starting: dict[tuple[TaskId, int], asyncio.Event] = {}
 
     def work_of(self, task: TaskId, epoch: int) -> Work | None:
         """The work of a claim's newest attempt, if it is on this machine."""
         return self._works.get((task, epoch))
 
     async def start(self, effect: StartAttempt, ledger: LedgerShell) -> Event | None:
-        """Spawn the attempt; an event only where that failed."""
+        """Spawn the attempt; an event only where that failed, or was not wanted any more."""
         task, record = effect.task, effect.record
-        repository = self._find(task.id.repository)
+        claim = (task.id, record.epoch)
+        stop = self._starting[claim] = asyncio.Event()
         try:
+            repository = self._find(task.id.repository)
             if repository is None:
                 raise AgentError("its repository is not active any more")
-            issue = await ledger.issue(task.id)
-            comments = await self._forge.list_comments(repository, task.id.number) if issue.comments else ()
-            attempt_id = self._attempt_id(task.id, record)
-            self._claims[attempt_id] = (task.id, record.epoch)
-            self._events.tell("attempt_starting", task=str(task.id), epoch=record.epoch)
-            await self._runner.start(
-                AttemptSpec(
-                    attempt_id=attempt_id,
-                    task=task.id,
-                    epoch=record.epoch,
-                    repository=repository,
-                    issue=issue,
-                    comments=tuple(comments),
-                    branch=branch_name(task.id, record.epoch),
-                    agent=self._agent.configuration,
-                    agent_name=self._agent.name,
-                    wall_s_max=self._agent.wall_s_max,
-                    idle_s_max=self._agent.idle_s_max,
-                    output_bytes_max=self._agent.output_bytes_max,
-                )
-            )
+            text = await self._read(repository, task.id, ledger, stop)
+            if text is None:
+                return AttemptEnded(*claim, Outcome.STOPPED, "stopped before the agent began", False)
+            await self._spawn(repository, task.id, record, *text)
+            if stop.is_set():
+                # Asked for while the worker was being spawned.
+                await self.stop(StopAttempt(*claim, "stopped as it began"))
         except AgentError as error:
-            return AttemptEnded(task.id, record.epoch, Outcome.AGENT_MISSING, str(error), False)
+            return AttemptEnded(*claim, Outcome.AGENT_MISSING, str(error), False)
         except BzzzError as error:
-            # The forge or the git server failed us, not the task: no strike.
-            return AttemptEnded(
-                task.id, record.epoch, Outcome.RATE_LIMITED, str(error), False, retry_after_ms=1_000
-            )
+            # The forge failed us, not the task: no strike.
+            wait_ms = retry_after_ms(error)
+            return AttemptEnded(*claim, Outcome.RATE_LIMITED, str(error), False, retry_after_ms=wait_ms)
+        finally:
+            del self._starting[claim]
         return None
 
+    async def _read(
+        self, repository: Repository, task: TaskId, ledger: LedgerShell, stop: asyncio.Event
+    ) -> tuple[Issue, Sequence[Comment]] | None:
+        """The issue and its comments; ``None`` if the attempt was stopped meanwhile."""
+        for pause_s in (*READ_RETRIES_S, None):
+            try:
+                issue = await ledger.issue(task)
+                comments = await self._forge.list_comments(repository, task.number) if issue.comments else ()
+            except ServiceLimited:
+                raise
+            except BzzzError:
+                if pause_s is None and not stop.is_set():
+                    raise
+                try:
+                    async with asyncio.timeout(pause_s):
+                        await stop.wait()
+                except TimeoutError:
+                    continue
+                return None
+            return None if stop.is_set() else (issue, comments)
+        return None
+
+    async def _spawn(
+        self, repository: Repository, task: TaskId, record: ClaimRecord, issue: Issue, comments: Sequence[Comment]
+    ) -> None:
+        attempt_id = self._attempt_id(task, record)
+        self._claims[attempt_id] = (task, record.epoch)
+        self._events.tell("attempt_starting", task=str(task), epoch=record.epoch)
+        await self._runner.start(
+            AttemptSpec(
+                attempt_id=attempt_id,
+                task=task,
+                epoch=record.epoch,
+                repository=repository,
+                issue=issue,
+                comments=tuple(comments),
+                branch=branch_name(task, record.epoch),
+                agent=self._agent.configuration,
+                agent_name=self._agent.name,
+                wall_s_max=self._agent.wall_s_max,
+                idle_s_max=self._agent.idle_s_max,
+                output_bytes_max=self._agent.output_bytes_max,
+            )
+        )
+
     async def stop(self, effect: StopAttempt) -> None:
-        """End the claim's attempts; each finishes by its own event."""
-        for attempt_id, claim in list(self._claims.items()):
-            if claim == (effect.task, effect.epoch):
+        """End the claim's attempts; each finishes by its own event. One that is only beginning does not begin."""
+        claim = (effect.task, effect.epoch)
+        if claim in self._starting:
+            self._starting[claim].set()
+        for attempt_id, known in list(self._claims.items()):
+            if known == claim:
                 await self._runner.stop(attempt_id, effect.reason)
 
     async def forget(self, task: TaskId, epoch: int) -> None:
@@ -94,6 +137,8 @@ class AttemptShell:
         """A runner's event as the core's; ``None`` for an attempt that nobody knows."""
         claim = self._claims.get(event.attempt_id)
         if claim is None:
+            if isinstance(event, AttemptFinished) and event.work is not None:
+                self._say_left(event.attempt_id, event.work)
             return None
         task, epoch = claim
         if isinstance(event, AttemptStarted):
@@ -107,9 +152,6 @@ class AttemptShell:
     def _finished(self, task: TaskId, epoch: int, event: AttemptFinished) -> AttemptEnded:
         if event.work is not None:
             self._works[task, epoch] = event.work
-        self.checks[task, epoch] = dict(event.check)
-        while len(self.checks) > ATTEMPTS_MAX:
-            self.checks.pop(next(iter(self.checks)))
         self._events.tell(
             "attempt_ended",
             task=str(task),
@@ -126,7 +168,7 @@ class AttemptShell:
             has_work=event.work is not None,
             commit=event.work.commit if event.work is not None else None,
             question=event.question,
-            retry_after_ms=None if event.retry_after_s is None else int(event.retry_after_s * 1000),
+            retry_after_ms=bounded_ms(event.retry_after_s),
         )
 
     async def recover(self, remembered: Sequence[tuple[Task, ClaimRecord]]) -> tuple[Recovered, ...]:
@@ -135,14 +177,16 @@ class AttemptShell:
         found: list[Recovered] = []
         for task, record in remembered:
             newest: AttemptFinished | None = None
+            work: Work | None = None
             prefix = self._attempt_prefix(task.id, record.epoch)
             for attempt_id in sorted(left):
                 if attempt_id.startswith(prefix):
                     newest = left[attempt_id]
+                    # An attempt that came to nothing does not hide the work of the one before it.
+                    work = newest.work or work
                     self._claims[attempt_id] = (task.id, record.epoch)
-            if newest is not None and newest.work is not None:
-                self._works[task.id, record.epoch] = newest.work
-            work = self._works.get((task.id, record.epoch))
+            if work is not None:
+                self._works[task.id, record.epoch] = work
             found.append(
                 Recovered(
                     task=task,
@@ -158,11 +202,17 @@ class AttemptShell:
             if work is None:
                 await self._runner.forget(attempt_id)
             else:
-                self._events.tell("work_left", level="warning", text=f"{attempt_id}: work is in {work.git_dir}")
+                self._say_left(attempt_id, work)
         return tuple(found)
 
+    def _say_left(self, attempt_id: str, work: Work) -> None:
+        self._events.tell("work_left", level="warning", text=f"{attempt_id}: work is in {work.git_dir}")
+
     def _attempt_prefix(self, task: TaskId, epoch: int) -> str:
-        return f"{task.repository.replace('/', '.')}.{task.number}.{epoch}."
+        # Readable as far as a folder's name allows; the hash tells apart what that makes equal.
+        name = re.sub(r"[^A-Za-z0-9-]", "-", task.repository).strip("-")[:ID_NAME_CHARS_MAX] or "task"
+        digest = hashlib.blake2b(task.repository.encode(errors="replace"), digest_size=5).hexdigest()
+        return f"{name}.{digest}.{task.number}.{epoch}."
 
     def _attempt_id(self, task: TaskId, record: ClaimRecord) -> str:
         # The nonce's start tells apart two attempts under one epoch (after a restart).

@@ -6,6 +6,8 @@ For a write the only honest answer is that its fate is unknown.
 
 from __future__ import annotations
 
+import math
+
 from bzzz.core.effect import (
     ConfirmTask,
     DeliverWork,
@@ -34,6 +36,9 @@ from bzzz.core.event import (
     WorkNotSaved,
 )
 from bzzz.core.outcome import Outcome
+from bzzz.errors import BzzzError, ServiceLimited
+
+RETRY_AFTER_S_MAX = 24 * 3600.0
 
 
 def failure_event(effect: Effect, detail: str) -> Event | None:
@@ -59,3 +64,15 @@ def failure_event(effect: Effect, detail: str) -> Event | None:
             return ProbeEnded(effect.peer, Probed.SILENT)
         case _:
             return None
+
+
+def retry_after_ms(error: BzzzError) -> int | None:
+    """How long a service that limits us wants to be left alone, if it said so."""
+    return bounded_ms(error.retry_after_s) if isinstance(error, ServiceLimited) else None
+
+
+def bounded_ms(wait_s: float | None) -> int | None:
+    """Seconds that a service or an agent named, as milliseconds from 0 to a day; ``None`` for what is none."""
+    if wait_s is None or math.isnan(wait_s):
+        return None
+    return int(min(RETRY_AFTER_S_MAX, max(0.0, wait_s)) * 1000)

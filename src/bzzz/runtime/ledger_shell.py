@@ -33,14 +33,17 @@ from bzzz.errors import (
     LedgerUncertain,
     ServiceConflict,
     ServiceDenied,
-    ServiceLimited,
     ServiceMissing,
 )
 from bzzz.ports import Hive, SwapResult, Work
+from bzzz.runtime.again import Again
 from bzzz.runtime.event_log import EventLog
+from bzzz.runtime.failure import retry_after_ms
 from bzzz.runtime.shells import Shells
 
-ISSUES_KEPT_MAX = 2_000
+ISSUES_KEPT_MAX = 64
+"""As many as one node may hold; each can be as long as its forge allows."""
+REFUSALS_KEPT_MAX = 2_000
 
 
 class LedgerShell:
@@ -65,10 +68,11 @@ class LedgerShell:
         self._ledger = shells.ledger
         self._forge = shells.forge
         self._admit = shells.admit
+        self._again = Again(shells.forge, shells.may_ask)
         self._events = events
         self._find = find
         self._work_of = work_of
-        self._issues: dict[TaskId, Issue] = {}
+        self._issues: dict[TaskId, tuple[Issue, Task]] = {}
         self._refused: dict[TaskId, str] = {}
 
     async def find_repositories(self, hive: Hive) -> Event:
@@ -76,7 +80,7 @@ class LedgerShell:
         try:
             return RepositoriesFound(tuple(await hive.active_repositories()))
         except BzzzError as error:
-            return RepositoriesNotFound(str(error), _retry_after_ms(error))
+            return RepositoriesNotFound(str(error), retry_after_ms(error))
 
     async def list_tasks(self, effect: ListTasks) -> Event:
         """Read issues and claims of one repository."""
@@ -86,10 +90,11 @@ class LedgerShell:
         try:
             listing = await self._forge.list_issues(repository, self._label)
             claims = await self._ledger.list(repository)
+            asked = await self._again.find(repository, listing.issues, claims)
         except BzzzError as error:
-            return TasksNotListed(effect.repository, str(error), _retry_after_ms(error))
+            return TasksNotListed(effect.repository, str(error), retry_after_ms(error))
         tasks = tuple(task for issue in listing.issues if (task := self._admitted(repository, issue)) is not None)
-        return TasksListed(effect.repository, tasks, tuple(sorted(claims.items())), listing.unchanged)
+        return TasksListed(effect.repository, tasks, tuple(sorted(claims.items())), listing.unchanged, asked)
 
     async def confirm(self, effect: ConfirmTask) -> Event:
         """Read one issue again, and its claim if it had one."""
@@ -102,16 +107,17 @@ class LedgerShell:
         except ServiceMissing as error:
             return TaskConfirmed(effect.task, False, str(error))
         except BzzzError as error:
-            return TaskNotConfirmed(effect.task, str(error), _retry_after_ms(error))
+            return TaskNotConfirmed(effect.task, str(error), retry_after_ms(error))
         if issue.state != "open":
             return TaskConfirmed(effect.task, False, "the issue is closed")
         task = self._admitted(repository, issue)
         if task is None:
             return TaskConfirmed(effect.task, False, self._refused.get(effect.task, "it is no task"))
+        self._keep(issue, task)
         return TaskConfirmed(effect.task, True, "", effect.read_claim, standing)
 
     async def issue(self, task: TaskId) -> Issue:
-        """The issue's text as it was read last; read anew if it is not kept.
+        """The issue's text as it was confirmed before the claim; read anew if it is not kept.
 
         Raises:
             ServiceError: it could not be read.
@@ -119,7 +125,7 @@ class LedgerShell:
         known = self._issues.get(task)
         repository = self._find(task.repository)
         if known is not None:
-            return known
+            return known[0]
         if repository is None:
             raise ServiceMissing("Hive", f"repository {task.repository}")
         return await self._forge.read_issue(repository, task.number)
@@ -159,7 +165,7 @@ class LedgerShell:
         try:
             return ClaimRead(effect.task, await self._ledger.read(repository, effect.task.number))
         except BzzzError as error:
-            return ClaimNotRead(effect.task, str(error), _retry_after_ms(error))
+            return ClaimNotRead(effect.task, str(error), retry_after_ms(error))
 
     async def save_work(self, effect: SaveWork) -> Event:
         """Push unpublished work to its rescue ref."""
@@ -181,8 +187,13 @@ class LedgerShell:
         """Find or open the pull request of a delivery."""
         task, record = effect.task, effect.record
         repository = self._find(task.id.repository)
-        if repository is None or record.branch is None:
+        if record.branch is None:
+            return PullNotFound(task.id, "its record names no branch", final=True)
+        if repository is None:
             return PullNotFound(task.id, "its repository is not active any more")
+        # The forge's title goes before the one that some peer announced.
+        known = self._issues.get(task.id)
+        title = task.title if known is None else known[1].title
         body = (
             f"Closes #{task.id.number}.\n\n"
             f"- agent: {record.holder.agent}\n- claim epoch: {record.epoch}\n"
@@ -191,28 +202,36 @@ class LedgerShell:
         )
         try:
             pull = await self._forge.open_pull(
-                repository, branch=record.branch, base=repository.branch, title=task.title, body=body
+                repository, branch=record.branch, base=repository.branch, title=title, body=body
             )
         except (ServiceConflict, ServiceDenied) as error:
             return PullNotFound(task.id, str(error), final=True)
         except BzzzError as error:
-            return PullNotFound(task.id, str(error), _retry_after_ms(error))
+            return PullNotFound(task.id, str(error), retry_after_ms(error))
         return PullFound(task.id, pull.url)
 
     def _admitted(self, repository: Repository, issue: Issue) -> Task | None:
-        verdict = self._admit(repository, issue)
         key = TaskId(repository.key, issue.number)
-        if isinstance(verdict, str):
-            if self._refused.get(key) != verdict:
-                self._refused[key] = verdict
-                self._events.tell("issue_not_admitted", task=str(key), text=verdict)
-            return None
-        self._refused.pop(key, None)
-        self._issues.pop(key, None)
-        self._issues[key] = issue
-        if len(self._issues) > ISSUES_KEPT_MAX:
+        verdict: Task | str
+        try:
+            verdict = self._admit(repository, issue)
+        except Exception as error:  # one strange issue must not hide all others
+            verdict = f"it cannot be read: {type(error).__name__}: {error}"[:200]
+        refused = self._refused.pop(key, None)
+        if not isinstance(verdict, str):
+            return verdict
+        if len(self._refused) >= REFUSALS_KEPT_MAX:
+            self._refused.pop(next(iter(self._refused)))
+        self._refused[key] = verdict
+        if refused != verdict:
+            self._events.tell("issue_not_admitted", task=str(key), text=verdict)
+        return None
+
+    def _keep(self, issue: Issue, task: Task) -> None:
+        self._issues.pop(task.id, None)
+        if len(self._issues) >= ISSUES_KEPT_MAX:
             self._issues.pop(next(iter(self._issues)))
-        return verdict
+        self._issues[task.id] = (issue, task)
 
 
 def _swap_ended(task: TaskId, nonce: str, result: SwapResult) -> SwapEnded:
@@ -226,10 +245,4 @@ def _swap_error(task: TaskId, nonce: str, error: BzzzError) -> SwapEnded:
         end = SwapEnd.REFUSED
     else:
         end = SwapEnd.UNAVAILABLE
-    return SwapEnded(task, nonce, end, None, str(error), _retry_after_ms(error))
-
-
-def _retry_after_ms(error: BzzzError) -> int | None:
-    if isinstance(error, ServiceLimited) and error.retry_after_s is not None:
-        return int(error.retry_after_s * 1000)
-    return None
+    return SwapEnded(task, nonce, end, None, str(error), retry_after_ms(error))

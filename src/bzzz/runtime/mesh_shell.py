@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from bzzz.core.effect import JoinTopic, LeaveTopic, ProbePeer, Publish
 from bzzz.core.event import Event, Heard, PeerDown, PeerUp, Probed, ProbeEnded
 from bzzz.core.inbox import Inbox
+from bzzz.core.message import TaskAnnouncement
 from bzzz.core.profile import Profile
 from bzzz.errors import PayloadTooLarge, PeerError, TransportError
 from bzzz.ports import Clock, PeerConnected, PeerDisconnected, Received, Transport
@@ -17,6 +19,7 @@ from bzzz.wire import Envelope, decode, encode
 
 OUTGOING_MAX = 4_096
 PROBE_TIMEOUT_S = 2.0
+PROBE_ADDRESSES_MAX = 16
 
 
 class MeshShell:
@@ -38,7 +41,6 @@ class MeshShell:
         self._feed = feed
         self._outgoing: asyncio.Queue[Publish | JoinTopic | LeaveTopic] = asyncio.Queue(OUTGOING_MAX)
         self._sequence = 0
-        self._joined: dict[str, None] = {}
         self.inbox = Inbox()
         self.counters: Counter[str] = Counter()
 
@@ -62,6 +64,9 @@ class MeshShell:
                 # The engine is being restarted; state is announced again, so nothing is queued up here.
                 self.counters["dropped_engine_down"] += 1
                 self._events.tell("mesh_down", level="warning", text=str(error))
+            except Exception as error:  # one message that cannot be sent must not silence all others
+                self.counters["broken_outgoing"] += 1
+                self._events.tell("broken", level="error", text=f"mesh out: {type(error).__name__}: {error}")
             finally:
                 self._outgoing.task_done()
 
@@ -71,16 +76,27 @@ class MeshShell:
 
     async def _send(self, effect: Publish | JoinTopic | LeaveTopic) -> None:
         if isinstance(effect, JoinTopic):
-            self._joined[effect.topic] = None
             await self._transport.join(effect.topic)
         elif isinstance(effect, LeaveTopic):
-            self._joined.pop(effect.topic, None)
             await self._transport.leave(effect.topic)
         else:
-            self._sequence += 1
-            envelope = Envelope(self._profile.peer, self._clock.wall_s(), self._profile.incarnation, self._sequence)
-            await self._transport.publish(effect.topic, encode(effect.message, envelope))
-            self.counters["published"] += 1
+            await self._publish(effect)
+
+    async def _publish(self, effect: Publish) -> None:
+        self._sequence += 1
+        envelope = Envelope(self._profile.peer, self._clock.wall_s(), self._profile.incarnation, self._sequence)
+        try:
+            payload = encode(effect.message, envelope)
+        except PayloadTooLarge:
+            message = effect.message
+            if not isinstance(message, TaskAnnouncement) or len(message.tasks) < 2:
+                raise
+            half = len(message.tasks) // 2
+            for part in (message.tasks[:half], message.tasks[half:]):
+                await self._publish(replace(effect, message=TaskAnnouncement(part)))
+            return
+        await self._transport.publish(effect.topic, payload)
+        self.counters["published"] += 1
 
     async def run_incoming(self) -> None:
         """Receive until cancelled, or until the transport is stopped."""
@@ -98,32 +114,53 @@ class MeshShell:
                 self._events.tell("mesh_restarted", level="error", text=event.reason)
 
     def _received(self, event: Received) -> None:
+        now_ms, wall_s = self._clock.now_ms(), self._clock.wall_s()
+        if not self.inbox.counts(event.peer, now_ms):
+            if self.inbox.dropped["flood"] == 1:
+                self._say_dropped(event.peer, "flood: more messages than one peer may send; the rest is dropped")
+            return
         try:
             envelope, message = decode(event.payload, event.peer)
         except PeerError as error:
             self.counters[f"dropped_{error.reason}"] += 1
             if self.counters[f"dropped_{error.reason}"] == 1:
-                self._events.tell("message_dropped", level="warning", peer=event.peer, text=str(error))
+                self._say_dropped(event.peer, str(error))
             return
-        admitted = self.inbox.admits(
+        refused = self.inbox.admits(
             event.peer,
             incarnation=envelope.incarnation,
             sequence=envelope.sequence,
             sent_wall_s=envelope.wall_s,
-            wall_s=self._clock.wall_s(),
-            now_ms=self._clock.now_ms(),
+            wall_s=wall_s,
+            now_ms=now_ms,
         )
-        if admitted:
+        if not refused:
             self.counters["received"] += 1
             self._feed(Heard(event.peer, message))
+        elif refused in ("stale", "future") and self.inbox.dropped[refused] == 1:
+            apart_s = abs(wall_s - envelope.wall_s)
+            self._say_dropped(event.peer, f"{refused}: its clock and this one are {apart_s:.0f} s apart; set them")
+
+    def _say_dropped(self, peer: str, text: str) -> None:
+        # The first of a kind is said; the counters tell the rest.
+        self._events.tell("message_dropped", level="warning", peer=peer, text=text)
 
     async def probe(self, effect: ProbePeer) -> ProbeEnded:
         """Check a peer's host: one answer is enough, and all addresses must refuse to count as refused."""
-        found = await asyncio.gather(
-            *(self._transport.probe(address, PROBE_TIMEOUT_S) for address in effect.addresses)
-        )
+        chosen = effect.addresses[:PROBE_ADDRESSES_MAX]
+        found = await asyncio.gather(*(self._probe(address) for address in chosen))
+        if len(chosen) < len(effect.addresses):
+            found.append(Probed.SILENT)
         if Probed.ANSWERED in found:
             return ProbeEnded(effect.peer, Probed.ANSWERED)
         if found and all(one is Probed.REFUSED for one in found):
             return ProbeEnded(effect.peer, Probed.REFUSED)
         return ProbeEnded(effect.peer, Probed.SILENT)
+
+    async def _probe(self, address: str) -> Probed:
+        try:
+            return await self._transport.probe(address, PROBE_TIMEOUT_S)
+        except TransportError:
+            # An address that a peer told and that is none: it is no evidence of anything.
+            self.counters["probes_impossible"] += 1
+            return Probed.SILENT

@@ -1,9 +1,9 @@
 """The node: a core and its shells on one asyncio loop.
 
 Every input is one call of ``step`` on this loop, so the core needs no lock. Effects are carried out in
-order: what must be durable is written before anything after it begins; everything that waits runs as a
-task of its own and ends in an event. If a shell breaks in a way that nobody foresaw, the node says so and
-goes on with the rest.
+order: what must be durable is written before anything after it begins, and where that fails nothing that
+relies on it is done; everything that waits runs as a task of its own and ends in an event. If a shell, or
+the core, breaks in a way that nobody foresaw, the node says so and goes on with the rest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from bzzz.core.effect import (
@@ -37,10 +37,10 @@ from bzzz.core.effect import (
     StopAttempt,
     SwapClaim,
 )
-from bzzz.core.event import Event, RepositoryChanged, Started, StopAsked, Ticked
+from bzzz.core.event import Event, RepositoryChanged, Started, StopAsked, SwapEnd, SwapEnded, Ticked
 from bzzz.core.node import NodeCore
 from bzzz.core.profile import Policy, Profile
-from bzzz.core.task import Repository
+from bzzz.core.task import Repository, TaskId
 from bzzz.errors import BzzzError, TransportError
 from bzzz.runtime.attempt_shell import AttemptShell
 from bzzz.runtime.event_log import EventLog
@@ -52,6 +52,8 @@ from bzzz.runtime.shells import Shells
 
 HIVE_STREAM_RETRY_S = 1.0
 HIVE_STREAM_RETRY_S_MAX = 60.0
+LOOP_RETRY_S = 1.0
+LOOP_RETRY_S_MAX = 60.0
 STOP_S_MAX = 25.0
 LAST_WORDS_S_MAX = 2.0
 
@@ -81,7 +83,9 @@ class Node:
         self.started_ms = shells.clock.now_ms()
         self.finished = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._confirming: dict[TaskId, ConfirmTask | None] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self._known = {repository.key: repository for repository in shells.journal.repositories()}
         self._carry: Mapping[type, Callable[[Any], None]] = self._carriers()
 
@@ -93,38 +97,62 @@ class Node:
         Raises:
             TransportError: the mesh could not be started.
         """
-        recovered = await self.attempts.recover(self._shells.journal.remembered())
-        await self._shells.transport.start()
-        transport = self._shells.transport
-        self.events.tell("started", peer=transport.peer_id, addresses=list(transport.addresses))
-        loops = [
-            asyncio.create_task(self._guarded("mesh out", self.mesh.run_outgoing())),
-            asyncio.create_task(self._guarded("mesh in", self._incoming())),
-            asyncio.create_task(self._guarded("attempts", self._attempt_events())),
-            asyncio.create_task(self._guarded("outbox", self.outbox.run())),
-        ]
-        if self._shells.hive is not None:
-            loops.append(asyncio.create_task(self._guarded("hive stream", self._hive_changes())))
+        loops: list[asyncio.Task[None]] = []
         try:
+            recovered = await self.attempts.recover(self._shells.journal.remembered())
+            await self._shells.transport.start()
+            transport = self._shells.transport
+            self.events.tell("started", peer=transport.peer_id, addresses=list(transport.addresses))
+            loops += [asyncio.create_task(self._guarded(name, loop)) for name, loop in self._loops()]
             self.feed(Started(tuple(self._known.values()), recovered))
             await stop.wait()
-            self.feed(StopAsked())
-            try:
-                async with asyncio.timeout(STOP_S_MAX):
-                    await self.finished.wait()
-            except TimeoutError:
-                self.events.tell("stop_overdue", level="warning", text="claims could not all be given back in time")
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LAST_WORDS_S_MAX):
-                    await self.mesh.drain()
-                    await self.outbox.deliver_once()
+            await self._give_back()
         finally:
+            self._closed = True
             if self._timer is not None:
                 self._timer.cancel()
             for task in [*loops, *self._tasks]:
                 task.cancel()
             await asyncio.gather(*loops, *self._tasks, return_exceptions=True)
             await self._close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether this node has ended: its journal and its adapters are, or are being, closed."""
+        return self._closed
+
+    @property
+    def has_hive(self) -> bool:
+        """Whether repositories are discovered from a Hive."""
+        return self._shells.hive is not None
+
+    def now_ms(self) -> int:
+        """The clock that the core's times are read from."""
+        return self._clock.now_ms()
+
+    def _loops(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+        loops: list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]] = [
+            ("mesh out", self.mesh.run_outgoing),
+            ("mesh in", self._incoming),
+            ("attempts", self._attempt_events),
+            ("outbox", self.outbox.run),
+        ]
+        if self._shells.hive is not None:
+            loops.append(("hive stream", self._hive_changes))
+        return loops
+
+    async def _give_back(self) -> None:
+        self.feed(StopAsked())
+        try:
+            async with asyncio.timeout(STOP_S_MAX):
+                await self.finished.wait()
+        except TimeoutError:
+            self.events.tell("stop_overdue", level="warning", text="claims could not all be given back in time")
+        last_words: tuple[Callable[[], Awaitable[object]], ...] = (self.mesh.drain, self.outbox.deliver_once)
+        for say in last_words:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LAST_WORDS_S_MAX):
+                    await say()
 
     async def _close(self) -> None:
         shells = self._shells
@@ -141,11 +169,36 @@ class Node:
     # --- the core ---------------------------------------------------------------------------------------
 
     def feed(self, event: Event) -> None:
-        """Let the core take in one event, and carry out what it wants."""
-        effects = self.core.step(self._clock.now_ms(), event)
+        """Let the core take in one event, and carry out what it wants. Nothing happens once it has ended."""
+        if self._closed:
+            return
+        try:
+            effects = self.core.step(self._clock.now_ms(), event)
+        except Exception as error:  # a bug in the core; what it wanted before that is wanted still
+            self._broken("broken_steps", f"{type(event).__name__}: {type(error).__name__}: {error}")
+            effects = self.core.context.effects
+        unwritten: set[TaskId] = set()
         for effect in effects:
-            self._carry[type(effect)](effect)
+            if isinstance(effect, SwapClaim | DeliverWork) and effect.task in unwritten:
+                self._refuse_unwritten(effect)
+                continue
+            try:
+                self._carry[type(effect)](effect)
+            except Exception as error:  # the journal's disk is full, say; the other effects go on
+                self._broken("broken_effects", f"{type(effect).__name__}: {type(error).__name__}: {error}")
+                if isinstance(effect, Remember):
+                    unwritten.add(effect.task.id)
         self._set_timer()
+
+    def _refuse_unwritten(self, effect: SwapClaim | DeliverWork) -> None:
+        # What the journal does not know must not be written to the ledger: a crash would forget it.
+        detail = "this node's journal cannot be written"
+        ended = SwapEnded(effect.task, effect.record.nonce, SwapEnd.UNAVAILABLE, None, detail)
+        asyncio.get_running_loop().call_soon(self.feed, ended)
+
+    def _broken(self, counter: str, detail: str) -> None:
+        self.counters[counter] += 1
+        self.events.tell("broken", level="error", text=detail)
 
     def _set_timer(self) -> None:
         if self._timer is not None:
@@ -167,7 +220,7 @@ class Node:
             FindRepositories: self._find_repositories,
             KeepRepositories: self._keep_repositories,
             ListTasks: lambda effect: self._begin(effect, ledger.list_tasks(effect)),
-            ConfirmTask: lambda effect: self._begin(effect, ledger.confirm(effect)),
+            ConfirmTask: self._confirm,
             Remember: lambda effect: journal.remember(effect.task, effect.record),
             Forget: self._forget,
             SwapClaim: lambda effect: self._begin(effect, ledger.swap(effect)),
@@ -193,9 +246,8 @@ class Node:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # a bug in an adapter must not end the node
-            self.counters["broken_effects"] += 1
             detail = f"{type(effect).__name__}: {type(error).__name__}: {error}"
-            self.events.tell("broken", level="error", text=detail)
+            self._broken("broken_effects", detail)
             event = failure_event(effect, detail)
         if event is not None:
             self.feed(event)
@@ -203,14 +255,37 @@ class Node:
     async def _quiet(self, work: Coroutine[Any, Any, None]) -> None:
         await work
 
-    async def _guarded(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+    def _confirm(self, effect: ConfirmTask) -> None:
+        """Read an issue, or once more after the reading that is under way: peers' hints cost no more than that."""
+        if effect.task not in self._confirming:
+            self._confirming[effect.task] = None
+            self._begin(effect, self._confirm_now(effect))
+            return
+        waiting = self._confirming[effect.task]
+        if waiting is None or not waiting.read_claim:
+            self._confirming[effect.task] = effect
+        self.counters["readings_joined"] += 1
+
+    async def _confirm_now(self, effect: ConfirmTask) -> Event:
         try:
-            await work
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # the others go on
-            self.counters["broken_loops"] += 1
-            self.events.tell("broken", level="error", text=f"{name}: {type(error).__name__}: {error}")
+            return await self._ledger.confirm(effect)
+        finally:
+            again = self._confirming.pop(effect.task)
+            if again is not None and not self._closed:
+                asyncio.get_running_loop().call_soon(self._confirm, again)
+
+    async def _guarded(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a loop; one that breaks is begun again, for without it the node would be deaf or mute."""
+        wait_s = LOOP_RETRY_S
+        while True:
+            try:
+                await loop()
+            except Exception as error:
+                self._broken("broken_loops", f"{name}: {type(error).__name__}: {error}")
+            else:
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(LOOP_RETRY_S_MAX, wait_s * 2)
 
     # --- carrying out -----------------------------------------------------------------------------------
 
@@ -223,8 +298,15 @@ class Node:
             self._begin(effect, self._ledger.find_repositories(self._shells.hive))
 
     def _keep_repositories(self, effect: KeepRepositories) -> None:
-        self._shells.journal.keep_repositories(effect.repositories)
-        self._known.update({repository.key: repository for repository in effect.repositories})
+        listed: dict[str, Repository] = {}
+        for repository in effect.repositories[: self.core.context.policy.repositories_max]:
+            listed.setdefault(repository.key, repository)  # as the core does: the first entry counts
+        # Of those that were withdrawn, as many as may be listed are remembered, for what is held there.
+        withdrawn = [key for key in self._known if key not in listed]
+        for key in withdrawn[: -self.core.context.policy.repositories_max]:
+            del self._known[key]
+        self._known.update(listed)
+        self._shells.journal.keep_repositories(tuple(listed.values()))
 
     def _forget(self, effect: Forget) -> None:
         self._shells.journal.forget(effect.task)
@@ -266,5 +348,6 @@ class Node:
                 await asyncio.sleep(wait_s)
                 wait_s = min(HIVE_STREAM_RETRY_S_MAX, wait_s * 2)
             else:
-                wait_s = HIVE_STREAM_RETRY_S
+                if repository:  # an opened stream alone proves little: it may be cut at once again
+                    wait_s = HIVE_STREAM_RETRY_S
                 self.feed(RepositoryChanged(repository))

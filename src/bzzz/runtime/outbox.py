@@ -2,28 +2,44 @@
 
 They are a projection of what the ledger already says and decide nothing. Each is kept in the journal until
 every place has taken it, so neither a crash nor a forge that is away loses one; each place takes it
-idempotently, so a repetition after a crash does no harm.
+idempotently, so a repetition after a crash does no harm. The places do not wait for each other, the reports
+of one task keep their order, and each report that fails rests longer before it is tried again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from bzzz.core.record import RecordState
 from bzzz.core.task import Repository
 from bzzz.errors import BzzzError, ServiceConflict, ServiceMissing
 from bzzz.ports import OutboxItem
 from bzzz.runtime.event_log import EventLog
+from bzzz.runtime.failure import retry_after_ms
 from bzzz.runtime.shells import Shells
 
-BATCH_ITEMS_MAX = 20
+BATCH_ITEMS_MAX = 200
 RETRY_S = 2.0
+RETRY_S_MIN = 0.1
 RETRY_S_MAX = 120.0
 COMMENT_CHARS_MAX = 4_000
 
 _STATUS = {"claimed": "in_progress", "delivered": "completed", "released": "failed", "escalated": "escalated"}
+
+
+_Deliver = Callable[[OutboxItem, Repository], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """What this start of the node knows of a report that failed: when it is due, and who has it already."""
+
+    due_ms: int = 0
+    taken: set[str] = field(default_factory=set)
 
 
 class Outbox:
@@ -32,12 +48,17 @@ class Outbox:
     def __init__(self, shells: Shells, find: Callable[[str], Repository | None], events: EventLog) -> None:
         self._journal = shells.journal
         self._forge = shells.forge
+        self._ledger = shells.ledger
         self._hive = shells.hive
         self._escalate = shells.escalate
+        self._clock = shells.clock
         self._find = find
         self._events = events
         self._wake = asyncio.Event()
         self._delivering = asyncio.Lock()
+        self._waiting: dict[int, _Waiting] = {}
+        # What an earlier start left may have been overtaken by another holder meanwhile.
+        self._left = {item.id for item in self._journal.pending(BATCH_ITEMS_MAX)}
 
     def wake(self) -> None:
         """There is a new report."""
@@ -45,68 +66,137 @@ class Outbox:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
-        wait_s = RETRY_S
         while True:
             self._wake.clear()
-            failed = await self.deliver_once()
-            if failed:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), wait_s)
-                wait_s = min(RETRY_S_MAX, wait_s * 2)
-            else:
-                wait_s = RETRY_S
-                if self._journal.outbox_length() == 0:
+            while await self.deliver_once():
+                pass
+            wait_s = self._next_due_s()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
                     await self._wake.wait()
 
     async def deliver_once(self) -> int:
-        """Try what waits, once each; returns how many reports still wait after that."""
+        """Try what is due, once each; returns how many of them are through."""
         async with self._delivering:
-            return await self._deliver_batch()
+            done = 0
+            now_ms = self._clock.now_ms()
+            for item in self._journal.pending(BATCH_ITEMS_MAX):
+                waiting = self._waiting.get(item.id)
+                if waiting is None or waiting.due_ms <= now_ms:
+                    done += await self._try(item)
+            return done
 
-    async def _deliver_batch(self) -> int:
-        failed = 0
-        for item in self._journal.pending(BATCH_ITEMS_MAX):
-            repository = self._find(item.task.repository)
-            if repository is None:
-                # Withdrawn from Hive: it may come back, so it waits behind the others.
-                self._journal.postponed(item.id)
-                failed += 1
-                continue
+    def _next_due_s(self) -> float | None:
+        if self._journal.outbox_length() == 0:
+            return None
+        now_ms = self._clock.now_ms()
+        due_ms = min((waiting.due_ms for waiting in self._waiting.values()), default=now_ms)
+        return max(RETRY_S_MIN, (due_ms - now_ms) / 1000)
+
+    async def _try(self, item: OutboxItem) -> bool:
+        """Offer a report to every place that has not taken it; true if nothing of it is left to do."""
+        waiting = self._waiting.setdefault(item.id, _Waiting())
+        repository = self._find(item.task.repository)
+        failures: list[Exception] = []
+        if repository is None:
+            # Withdrawn from Hive: it may come back.
+            failures.append(BzzzError(f"{item.task.repository} is not among the active repositories"))
+        else:
             try:
-                await self._deliver(item, repository)
-            except (ServiceMissing, ServiceConflict) as error:
-                # The issue is gone or its state forbids it: nobody will ever take this report.
-                self._events.tell("report_refused", level="warning", task=str(item.task), text=str(error))
-                self._journal.delivered(item.id)
-            except BzzzError as error:
-                failed += 1
-                self._journal.postponed(item.id)
-                if item.tries == 0:
-                    self._events.tell("report_waits", level="warning", task=str(item.task), text=str(error))
-            else:
-                self._journal.delivered(item.id)
-        return failed
+                overtaken = await self._overtaken(item, repository)
+            except Exception as error:  # whatever the ledger does, the other reports go on
+                failures.append(error)
+                overtaken = False
+            for place, deliver in [] if overtaken or failures else self._places():
+                if place not in waiting.taken:
+                    failure = await self._offer(item, repository, deliver)
+                    if failure is None:
+                        waiting.taken.add(place)
+                    else:
+                        failures.append(failure)
+        if not failures:
+            self._journal.delivered(item.id)
+            del self._waiting[item.id]
+            self._left.discard(item.id)
+            return True
+        wait_s = min(RETRY_S_MAX, RETRY_S * 2 ** min(item.tries, 16))
+        least_ms = [retry_after_ms(failure) or 0 for failure in failures if isinstance(failure, BzzzError)]
+        waiting.due_ms = self._clock.now_ms() + max(int(wait_s * 1000), *least_ms, 0)
+        self._journal.postponed(item.id)
+        if item.tries == 0:
+            text = "; ".join(str(failure) for failure in failures)
+            self._events.tell("report_waits", level="warning", task=str(item.task), text=text)
+        return False
 
-    async def _deliver(self, item: OutboxItem, repository: Repository) -> None:
+    async def _overtaken(self, item: OutboxItem, repository: Repository) -> bool:
+        """Whether a late report tells of what is over, so that it would undo a newer holder's.
+
+        The ledger is asked, but only for reports that an earlier start left or that failed before.
+
+        Raises:
+            BzzzError: the ledger could not be read.
+        """
+        if item.id not in self._left and item.tries == 0:
+            return False
+        standing = await self._ledger.read(repository, item.task.number)
+        if standing is None:
+            return False
+        record = standing.record
+        over = record.epoch > item.epoch or (item.kind == "claimed" and record.state is not RecordState.HELD)
+        if over:
+            self._events.tell("report_overtaken", task=str(item.task), epoch=item.epoch, report=item.kind)
+        return over
+
+    def _places(self) -> list[tuple[str, _Deliver]]:
+        places: list[tuple[str, _Deliver]] = [("forge", self._to_forge)]
+        if self._hive is not None:
+            places.append(("Hive", self._to_hive))
+        if self._escalate is not None:
+            places.append(("hook", self._to_hook))
+        return places
+
+    async def _offer(self, item: OutboxItem, repository: Repository, deliver: _Deliver) -> Exception | None:
+        """Why a place has not taken a report; ``None`` if it has, or never will."""
+        try:
+            await deliver(item, repository)
+        except (ServiceMissing, ServiceConflict) as error:
+            # The issue is gone or its state forbids it: this place will never take this report.
+            self._events.tell("report_refused", level="warning", task=str(item.task), text=str(error))
+        except BzzzError as error:
+            return error
+        except Exception as error:  # a bug in an adapter must not end all reports
+            self._events.tell("broken", level="error", text=f"outbox: {type(error).__name__}: {error}")
+            return error
+        return None
+
+    async def _to_forge(self, item: OutboxItem, repository: Repository) -> None:
         number = item.task.number
         if item.kind == "claimed":
             await self._forge.add_labels(repository, number, ["in-progress"])
         elif item.kind == "delivered":
             await self._forge.add_labels(repository, number, ["completed"])
             await self._forge.remove_label(repository, number, "in-progress")
+        elif item.kind == "reopened":
+            await self._forge.remove_label(repository, number, "completed")
+            await self._forge.remove_label(repository, number, "needs-human")
         elif item.kind in ("released", "escalated"):
             await self._forge.remove_label(repository, number, "in-progress")
         if item.kind == "escalated":
             await self._forge.add_labels(repository, number, ["needs-human"])
-            if self._escalate is not None:
-                await self._escalate({"task": str(item.task), "epoch": item.epoch, **dict(item.data)})
         body = _comment(item)
         if body:
             await self._forge.comment(repository, number, body, key=item.key)
+
+    async def _to_hive(self, item: OutboxItem, repository: Repository) -> None:
         status = _STATUS.get(item.kind)
         if self._hive is not None and status is not None:
             metadata = {"epoch": item.epoch, **dict(item.data)}
-            await self._hive.report_status(repository, number, status, metadata)
+            await self._hive.report_status(repository, item.task.number, status, metadata)
+
+    async def _to_hook(self, item: OutboxItem, _: Repository) -> None:
+        if self._escalate is not None and item.kind == "escalated":
+            # The key lets the receiver drop the repetition that a crash can cause.
+            await self._escalate({"key": item.key, "task": str(item.task), "epoch": item.epoch, **dict(item.data)})
 
 
 def _comment(item: OutboxItem) -> str:

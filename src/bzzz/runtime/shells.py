@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from bzzz.core.task import Issue, Repository, Task
+from bzzz.core.task import Comment, Issue, Repository, Task
 from bzzz.ports import AgentRunner, Clock, Forge, Hive, Journal, Ledger, Transport
 
 
@@ -21,11 +21,16 @@ class AgentChoice:
     output_bytes_max: int = 8 * 1024 * 1024
 
 
+def _nobody(_: Comment) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Shells:
     """What carries out a core's effects. ``hive`` may be absent.
 
-    ``admit`` decides whether an issue is a task: a task, or why not. ``escalate`` tells the operator's
+    ``admit`` decides whether an issue is a task: a task, or why not; ``may_ask`` whether a comment's author may
+    set agents to work. ``escalate`` tells the operator's
     webhook, where one is set.
     """
 
@@ -39,3 +44,4 @@ class Shells:
     agent: AgentChoice
     admit: Callable[[Repository, Issue], Task | str]
     escalate: Callable[[Mapping[str, Any]], Awaitable[None]] | None = None
+    may_ask: Callable[[Comment], bool] = _nobody

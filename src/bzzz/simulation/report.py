@@ -19,8 +19,9 @@ STORY_LINES = 60
 class Summary:
     """Sums over worlds.
 
-    ``undelivered`` counts tasks that never ended; those that ended as they should without a delivery
-    (three strikes, closed by a person, every node declined and a person was asked) are counted apart.
+    ``undelivered`` counts tasks without a delivery. Under faults some end so as they should: by three strikes
+    (``escalated``), or closed by a person or declined by every node (``other_ends``); a task that never ends
+    at all is a violation.
     """
 
     scale: Scale
@@ -113,8 +114,10 @@ class Summary:
         rows = (
             ("delivered", f"{self.delivered} of {self.tasks} tasks"),
             ("double deliveries", str(self.double_deliveries)),
-            ("undelivered", f"{self.undelivered} (never ended)"),
-            ("ended otherwise", f"{self.escalated} escalated, {self.other_ends} closed or asked of a person"),
+            (
+                "undelivered",
+                f"{self.undelivered}: {self.escalated} escalated, {self.other_ends} closed or asked of people",
+            ),
             ("claims", f"{self.claims}, of them {self.reclaimed} taken over from a holder"),
             ("claim writes", f"{value['claim_writes_per_task']} a task, {value['claim_writes_per_claim']} a claim"),
             ("messages", f"{value['messages_per_task']} sent, {value['receipts_per_task']} received a task"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -31,11 +33,12 @@ class EscalationHook:
         """
         if not self._url:
             return
-        host = httpx.URL(self._url).host
+        host = urlsplit(self._url).hostname  # the rest of a webhook's address may be secret
+        content = json.dumps(dict(escalation), default=str).encode()
         try:
             async with httpx.AsyncClient(timeout=HOOK_TIMEOUT_S) as client:
-                answer = await client.post(self._url, json=dict(escalation))
-        except httpx.HTTPError as error:
+                answer = await client.post(self._url, content=content, headers={"Content-Type": "application/json"})
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ServiceUnavailable(f"escalation webhook {host}", "POST", type(error).__name__) from None
         if not answer.is_success:
             raise ServiceFaulty(f"escalation webhook {host}", "POST", status=answer.status_code)

@@ -24,8 +24,8 @@ def node_status(node: Node, transport: Transport, outbox_waiting: int) -> dict[s
         "name": profile.agent,
         "version": profile.version,
         "incarnation": profile.incarnation,
-        "uptime_s": round((ctx.now_ms - node.started_ms) / 1000, 1),
-        "status": "stopping" if ctx.stopping else ("busy" if ctx.places_left() == 0 else "ready"),
+        "uptime_s": round((node.now_ms() - node.started_ms) / 1000, 1),
+        "status": _node_state(node),
         "current_tasks": profile.max_tasks - ctx.places_left(),
         "max_tasks": profile.max_tasks,
         "capabilities": list(profile.capabilities),
@@ -33,7 +33,11 @@ def node_status(node: Node, transport: Transport, outbox_waiting: int) -> dict[s
         "models": list(profile.models),
         "addresses": list(transport.addresses),
         "connected_peers": len(transport.peers()),
-        "hive": {"reachable": not node.core.watch.hive_trouble, "trouble": node.core.watch.hive_trouble},
+        "hive": {
+            "configured": node.has_hive,
+            "reachable": node.has_hive and not node.core.watch.hive_trouble,
+            "trouble": node.core.watch.hive_trouble,
+        },
         "repositories": [
             {
                 "repository": key,
@@ -47,7 +51,7 @@ def node_status(node: Node, transport: Transport, outbox_waiting: int) -> dict[s
         "counters": {
             "core": dict(ctx.counters),
             "mesh": {**transport.counters(), **node.mesh.counters, **node.mesh.inbox.dropped},
-            "node": dict(node.counters),
+            "node": {**node.counters, "missed_events": node.events.missed},
         },
     }
 
@@ -70,7 +74,7 @@ def peers_status(node: Node, transport: Transport) -> list[dict[str, Any]]:
             "specialization": member.specialization,
             "models": list(member.models),
             "version": member.version,
-            "heard_s_ago": round((ctx.now_ms - member.heard_ms) / 1000, 1),
+            "heard_s_ago": round(max(0, node.now_ms() - member.heard_ms) / 1000, 1),
             "addresses": list(connected.get(member.peer, member.addresses)),
         }
         for member in sorted(ctx.membership, key=lambda m: (m.agent, m.peer))
@@ -86,7 +90,7 @@ def tasks_status(node: Node) -> list[dict[str, Any]]:
 
 def task_status(node: Node, entry: Entry) -> dict[str, Any]:
     """One task: what is known of its claim and, where it is ours, of the attempt."""
-    claim = node.core.context.believed(entry)
+    claim = entry.believed()
     if entry.state not in (ClaimState.IDLE, ClaimState.LOSING):
         state = entry.state.value
     elif claim is None:
@@ -109,6 +113,15 @@ def task_status(node: Node, entry: Entry) -> dict[str, Any]:
         "pull_request": entry.pull_request,
         "html_url": entry.task.url,
     }
+
+
+def _node_state(node: Node) -> str:
+    ctx = node.core.context
+    if ctx.stopping:
+        return "stopping"
+    if node.now_ms() < ctx.settled_ms:
+        return "starting"
+    return "busy" if ctx.places_left() == 0 else "ready"
 
 
 def _agent_of(node: Node, peer: str | None) -> str | None:

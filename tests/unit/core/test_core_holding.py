@@ -1,4 +1,7 @@
-"""A holder: attempts, renewals, endings, restarts; no work is lost, and nothing is left behind."""
+"""A holder: attempts, renewals, endings, restarts; no work is lost, and nothing is left behind.
+
+It speaks for bzzz.core.publishing, bzzz.core.recovery and bzzz.core.rescue too.
+"""
 
 from __future__ import annotations
 

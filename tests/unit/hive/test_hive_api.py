@@ -1,4 +1,4 @@
-"""Hive's routes, over a real socket: discovery, tasks, claims, reports, projects."""
+"""Hive's routes and their shapes (``bzzz.hive.schema``), over a real socket."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.support.hive_world import issue
 from bzzz.core.record import ClaimRecord, Holder, RecordState
 from bzzz.core.task import TaskId
 from bzzz.errors import LedgerRefused, LedgerUncertain, ServiceLimited, ServiceNonsense, ServiceUnavailable
+from bzzz.hive.project import Project
 from bzzz.hive.store import HiveStore
 
 OLD_FIELDS = {
@@ -354,6 +355,25 @@ async def test_projects_are_added_listed_changed_and_removed(client: httpx.Async
     for answer in (await client.get(path), await client.delete(path), await client.patch(path, json={})):
         assert answer.status_code == 404
         assert answer.json().keys() == {"error", "detail"}
+
+
+async def test_a_project_that_is_there_or_added_is_prepared_and_a_failure_costs_only_that(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prepared: list[str] = []
+
+    def adopt(project: Project) -> None:
+        prepared.append(project.key)
+        raise LookupError("no such repository there")
+
+    async with running_hive(tmp_path) as hive:
+        hive.add_project()
+    async with running_hive(tmp_path, adopt=adopt) as hive, hive.client() as client:
+        assert prepared == ["acme/shop"]
+        draft = {"name": "till", "git_url": "http://forge.test/acme/till.git"}
+        assert (await client.post("/api/bzzz/projects", json=draft)).status_code == 201
+        assert prepared == ["acme/shop", "acme/till"]
+    assert "'till' could not be prepared on its forge: no such repository there" in caplog.text
 
 
 async def test_a_project_with_a_password_in_its_address_is_refused_and_it_is_not_repeated(

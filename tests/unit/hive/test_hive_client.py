@@ -177,6 +177,19 @@ async def test_nonsense_is_one_clear_line(
     fine(caught.value, server)
 
 
+async def test_an_answer_above_the_bound_is_not_read_to_its_end(server: FaultyServer, hive: HttpHive) -> None:
+    async def endless(writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n")
+        while True:
+            writer.write(b" " * 4096)
+            await writer.drain()
+
+    server.answers = [endless]
+    async with asyncio.timeout(5):
+        with pytest.raises(ServiceNonsense, match="above 10000 bytes"):
+            await hive.active_repositories()
+
+
 async def test_an_answer_that_never_comes_is_unavailable(server: FaultyServer, hive: HttpHive) -> None:
     async def silent(_writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()

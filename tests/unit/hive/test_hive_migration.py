@@ -1,16 +1,19 @@
-"""Upgrades and downgrades with data in place, from nothing and from both kinds of predecessor database."""
+"""Upgrades and downgrades with data in place, on both databases, from nothing and from both predecessor schemas."""
 
 from __future__ import annotations
 
-import sqlite3
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import inspect, text
 from tests.support.hive_server import RealClock
+from tests.support.postgres import PostgresServer
 
 from bzzz.errors import SettingError, UsageError
-from bzzz.hive.database import downgrade_database, shown_url, upgrade_database
+from bzzz.hive.database import downgrade_database, open_database, shown_url, upgrade_database
 from bzzz.hive.project import draft_from
 from bzzz.hive.setting import sqlite_url
 from bzzz.hive.store import HiveStore
@@ -19,7 +22,7 @@ FLAGS = ("bzzz_enabled", "ready_to_claim", "private_repo", "github_token_require
 
 PREDECESSOR = """
 CREATE TABLE projects (
-    id INTEGER PRIMARY KEY, name VARCHAR(255) UNIQUE, description TEXT, status VARCHAR(50),
+    id {serial} PRIMARY KEY, name VARCHAR(255) UNIQUE, description TEXT, status VARCHAR(50),
     github_repo VARCHAR(255), git_url VARCHAR(255), git_owner VARCHAR(255), git_repository VARCHAR(255),
     git_branch VARCHAR(255) DEFAULT 'main',
     metadata JSON, tags JSON, created_at TIMESTAMP, updated_at TIMESTAMP{flags}
@@ -35,35 +38,46 @@ INSERT INTO agents VALUES (1, 7, 'walnut');
 """
 
 
-def predecessor(path: Path, *, with_flags: bool) -> str:
+def run(url: str, *statements: str) -> list[Any]:
+    """Run SQL as somebody else would; gives the rows of the last statement that has any."""
+    reader, writer = open_database(url)
+    rows: Sequence[Any] = ()
+    try:
+        with writer.begin() as connection:
+            for statement in statements:
+                done = connection.execute(text(statement.replace(":", "\\:")))
+                rows = done.fetchall() if done.returns_rows else rows
+    finally:
+        reader.dispose()
+    return [tuple(row) for row in rows]
+
+
+def predecessor(url: str, *, with_flags: bool) -> str:
+    """Fill an empty database as the predecessor's would be; gives its URL."""
     flags = "".join(f", {flag} BOOLEAN DEFAULT FALSE" for flag in FLAGS) if with_flags else ""
-    connection = sqlite3.connect(path)
-    connection.executescript(PREDECESSOR.format(flags=flags))
+    serial = "SERIAL" if url.startswith("postgresql") else "INTEGER"
+    run(url, *(part for part in PREDECESSOR.format(flags=flags, serial=serial).split(";") if part.strip()))
     if with_flags:
-        connection.execute("UPDATE projects SET bzzz_enabled = TRUE, ready_to_claim = NULL WHERE id = 7")
-        connection.commit()
-    connection.close()
-    return sqlite_url(path)
+        run(url, "UPDATE projects SET bzzz_enabled = TRUE, ready_to_claim = NULL WHERE id = 7")
+    return url
 
 
-def columns(path: Path, table: str = "projects") -> set[str]:
-    connection = sqlite3.connect(path)
-    found = {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
-    connection.close()
-    return found
+def columns(url: str, table: str = "projects") -> set[str]:
+    reader, _ = open_database(url)
+    try:
+        found = inspect(reader)
+        return {column["name"] for column in found.get_columns(table)} if found.has_table(table) else set()
+    finally:
+        reader.dispose()
 
 
-def names(path: Path) -> list[str]:
-    connection = sqlite3.connect(path)
-    found = [row[0] for row in connection.execute("SELECT name FROM projects ORDER BY id")]
-    connection.close()
-    return found
+def names(url: str) -> list[str]:
+    return [name for (name,) in run(url, "SELECT name FROM projects ORDER BY id")]
 
 
 @pytest.mark.parametrize("with_flags", [False, True])
-def test_a_predecessor_database_upgrades_with_its_data(tmp_path: Path, with_flags: bool) -> None:
-    path = tmp_path / "their.db"
-    url = predecessor(path, with_flags=with_flags)
+def test_a_predecessor_database_upgrades_with_its_data(empty_database: str, with_flags: bool) -> None:
+    url = predecessor(empty_database, with_flags=with_flags)
     with HiveStore(url, RealClock()) as store:
         hive, notes = store.projects()
         assert (hive.id, hive.key, hive.branch) == (7, "acme/hive", "main")
@@ -77,67 +91,60 @@ def test_a_predecessor_database_upgrades_with_its_data(tmp_path: Path, with_flag
         changed = store.change(7, {"bzzz_enabled": True})
         assert changed is not None
         assert [one.key for one in store.projects(active_only=True)] == ["acme/hive"]
-    connection = sqlite3.connect(path)
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("004_their_own",)]
-    assert connection.execute("SELECT project_id, name FROM agents").fetchall() == [(7, "walnut")]
-    connection.close()
+    assert run(url, "SELECT version_num FROM alembic_version") == [("004_their_own",)]
+    assert run(url, "SELECT project_id, name FROM agents") == [(7, "walnut")]
 
 
 @pytest.mark.parametrize("with_flags", [False, True])
 def test_a_downgrade_takes_away_what_the_upgrade_added_and_nothing_of_the_predecessors(
-    tmp_path: Path, with_flags: bool
+    empty_database: str, with_flags: bool
 ) -> None:
-    path = tmp_path / "their.db"
-    url = predecessor(path, with_flags=with_flags)
-    before = columns(path)
+    url = predecessor(empty_database, with_flags=with_flags)
+    before = columns(url)
     upgrade_database(url)
-    assert columns(path) == before | set(FLAGS)
+    assert columns(url) == before | set(FLAGS)
     downgrade_database(url)
-    assert columns(path) == before
-    assert names(path) == ["hive", "notes"]
-    assert columns(path, "bzzz_task_reports") == set()
+    assert columns(url) == before
+    assert names(url) == ["hive", "notes"]
+    assert columns(url, "bzzz_task_reports") == set()
     upgrade_database(url)
-    assert columns(path) == before | set(FLAGS)
+    assert columns(url) == before | set(FLAGS)
 
 
-def test_each_step_goes_down_and_up_again_with_our_own_data_in_place(tmp_path: Path) -> None:
-    path = tmp_path / "hive.db"
-    url = sqlite_url(path)
+def test_each_step_goes_down_and_up_again_with_our_own_data_in_place(empty_database: str) -> None:
+    url = empty_database
     with HiveStore(url, RealClock()) as store:
         made = store.add(draft_from({"name": "shop", "git_url": "https://github.com/acme/shop"}, ""))
         assert store.report(made.id, 3, "completed", {"a": 1}) is True
     downgrade_database(url, "r0002")
-    assert columns(path) >= set(FLAGS)
+    assert columns(url) >= set(FLAGS)
     downgrade_database(url, "r0001")
-    assert not columns(path) & set(FLAGS)
-    assert names(path) == ["shop"]
+    assert not columns(url) & set(FLAGS)
+    assert names(url) == ["shop"]
     with HiveStore(url, RealClock()) as store:
         (again,) = store.projects()
         assert (again.name, again.bzzz_enabled) == ("shop", False)
         assert store.reports(again.id) == {}
     downgrade_database(url)
-    assert columns(path) == set()
+    assert columns(url) == set()
 
 
-def test_several_hives_that_start_at_once_upgrade_one_database_once(tmp_path: Path) -> None:
-    url = predecessor(tmp_path / "their.db", with_flags=False)
+def test_several_hives_that_start_at_once_upgrade_one_database_once(empty_database: str) -> None:
+    url = predecessor(empty_database, with_flags=False)
     with ThreadPoolExecutor(4) as pool:
         for done in [pool.submit(upgrade_database, url) for _ in range(4)]:
             done.result()
-    assert columns(tmp_path / "their.db") >= set(FLAGS)
+    assert columns(url) >= set(FLAGS)
 
 
-def test_a_failed_upgrade_leaves_the_database_as_it_was(tmp_path: Path) -> None:
-    path = tmp_path / "their.db"
-    url = predecessor(path, with_flags=False)
-    connection = sqlite3.connect(path)
-    connection.execute("CREATE TABLE bzzz_webhook_deliveries (id INTEGER PRIMARY KEY)")
-    connection.close()
-    before = columns(path)
+def test_a_failed_upgrade_leaves_the_database_as_it_was(empty_database: str) -> None:
+    url = predecessor(empty_database, with_flags=False)
+    run(url, "CREATE TABLE bzzz_webhook_deliveries (id INTEGER PRIMARY KEY)")
+    before = columns(url)
     with pytest.raises(UsageError, match="cannot be prepared"):
         upgrade_database(url)
-    assert columns(path) == before
-    assert columns(path, "bzzz_created") == set()
+    assert columns(url) == before
+    assert columns(url, "bzzz_created") == set()
 
 
 @pytest.mark.parametrize(
@@ -157,6 +164,25 @@ def test_a_file_that_is_no_database_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not a database") as caught:
         upgrade_database(sqlite_url(path))
     assert "\n" not in str(caught.value)
+
+
+def test_a_plain_postgresql_url_is_opened_with_the_driver_that_is_installed(postgres: PostgresServer) -> None:
+    url = postgres.create()
+    assert url.startswith("postgresql://")
+    reader, _ = open_database(url)
+    try:
+        assert reader.url.drivername == "postgresql+psycopg"
+        with reader.connect() as connection:
+            assert connection.execute(text("SHOW statement_timeout")).scalar_one() == "30s"
+    finally:
+        reader.dispose()
+
+
+def test_a_postgresql_that_is_away_is_one_clear_line_without_its_password(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be prepared") as caught:
+        upgrade_database(f"postgresql://hive:s3cret@/hive?host={tmp_path}")
+    assert "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_a_password_in_the_database_url_is_never_shown() -> None:

@@ -1,8 +1,9 @@
+"""What Hive remembers, on SQLite and on PostgreSQL."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 from tests.support.hive_server import RealClock
@@ -10,13 +11,12 @@ from tests.support.hive_server import RealClock
 from bzzz.errors import UsageError
 from bzzz.hive import store as store_module
 from bzzz.hive.project import change_from, draft_from
-from bzzz.hive.setting import sqlite_url
 from bzzz.hive.store import HiveStore
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[HiveStore]:
-    with HiveStore(sqlite_url(tmp_path / "hive.db"), RealClock()) as opened:
+def store(database: str) -> Iterator[HiveStore]:
+    with HiveStore(database, RealClock()) as opened:
         yield opened
 
 
@@ -110,8 +110,20 @@ def test_a_webhook_is_taken_once_and_the_memory_of_it_is_bounded(
     assert store.take_delivery("a")
 
 
-def test_a_closed_store_of_another_process_does_not_lose_what_was_reported(tmp_path: Path) -> None:
-    url = sqlite_url(tmp_path / "again.db")
+def test_of_two_projects_for_one_repository_added_at_once_one_is_refused(store: HiveStore) -> None:
+    def attempt(name: str) -> bool:
+        try:
+            add(store, name)
+        except UsageError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(6) as pool:
+        assert sum(pool.map(attempt, "abcdef")) == 1
+
+
+def test_a_closed_store_of_another_process_does_not_lose_what_was_reported(database: str) -> None:
+    url = database
     with HiveStore(url, RealClock()) as first:
         shop = add(first)
         first.report(shop, 1, "completed", {"pull_request": "x"})

@@ -1,4 +1,4 @@
-"""The API's endpoints for issues, comments, labels, assignees and pull requests."""
+"""The API's endpoints for issues, comments, labels and assignees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ _SINCE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:Z|[+]00:00)")
 _STATES = ("open", "closed", "all")
 
 
-def _state(call: Call) -> str:
+def state_of(call: Call) -> str:
+    """The ``state`` that is asked for.
+
+    Raises:
+        Refusal: 422.
+    """
     state = call.query.get("state", "open")
     if state not in _STATES:
         raise invalid("Issue", "state", f"state must be one of {', '.join(_STATES)}", "invalid")
@@ -29,17 +34,18 @@ def _since(call: Call) -> str:
     return text[:19] + "Z" if text else ""
 
 
-def _event(
+def tell_change(
     call: Call, db: sqlite3.Connection, repo: sqlite3.Row, number: int, action: str, **extra: object
 ) -> Json:
+    """Tell webhooks that an issue or pull request changed; gives its shape as an issue."""
     row = issue.find(db, repo, number)
-    value = call.forge.issue_shape(db, repo, row)
+    value = call.forge.herald.issue(db, repo, row)
     if row["is_pull"]:
-        shape = call.forge.pull_shape(db, repo, pull.find(db, repo, number))
+        shape = call.forge.herald.pull(db, repo, pull.find(db, repo, number))
         told = {"action": action, "number": number, "pull_request": shape, **extra}
-        call.forge.tell(db, repo, call.actor, "pull_request", told)
+        call.forge.herald.tell(db, repo, call.actor, "pull_request", told)
     else:
-        call.forge.tell(db, repo, call.actor, "issues", {"action": action, "issue": value, **extra})
+        call.forge.herald.tell(db, repo, call.actor, "issues", {"action": action, "issue": value, **extra})
     return value
 
 
@@ -47,7 +53,7 @@ def list_issues(call: Call) -> Answer:
     """``GET .../issues``: pull requests are among them, as on GitHub."""
     query = call.query
     wanted = issue.Filter(
-        state=_state(call),
+        state=state_of(call),
         labels=tuple(each for each in query.get("labels", "").split(",") if each),
         since=_since(call),
         assignee=query.get("assignee", ""),
@@ -58,7 +64,7 @@ def list_issues(call: Call) -> Answer:
     with call.forge.store.read() as db:
         repo = call.repo(db)
         rows, total = issue.select(db, repo, wanted, *call.window())
-        return call.paged([call.forge.issue_shape(db, repo, row) for row in rows], total)
+        return call.paged([call.forge.herald.issue(db, repo, row) for row in rows], total)
 
 
 def create_issue(call: Call) -> Answer:
@@ -77,7 +83,7 @@ def get_issue(call: Call) -> Answer:
     """``GET .../issues/{number}``."""
     with call.forge.store.read() as db:
         repo = call.repo(db)
-        return Answer(call.forge.issue_shape(db, repo, issue.find(db, repo, call.path["number"])))
+        return Answer(call.forge.herald.issue(db, repo, issue.find(db, repo, call.path["number"])))
 
 
 def _may_edit(call: Call, author: str) -> None:
@@ -112,7 +118,7 @@ def patch_issue(call: Call) -> Answer:
         action = "edited"
         if changed["state"] != row["state"]:
             action = "closed" if changed["state"] == "closed" else "reopened"
-        return Answer(_event(call, db, repo, row["number"], action))
+        return Answer(tell_change(call, db, repo, row["number"], action))
 
 
 def list_comments(call: Call) -> Answer:
@@ -185,7 +191,7 @@ def add_labels(call: Call) -> Answer:
         for added in issue.add_labels(db, repo, row, names):
             issue.touch(db, row, call.forge.now())
             label = call.forge.shape.label(repo, issue.ensure_label(db, repo, added))
-            _event(call, db, repo, row["number"], "labeled", label=label)
+            tell_change(call, db, repo, row["number"], "labeled", label=label)
         return Answer(_labels_of(call, db, repo, row))
 
 
@@ -198,7 +204,7 @@ def set_labels(call: Call) -> Answer:
         issue.clear_labels(db, row)
         issue.add_labels(db, repo, row, names)
         issue.touch(db, row, call.forge.now())
-        _event(call, db, repo, row["number"], "labeled")
+        tell_change(call, db, repo, row["number"], "labeled")
         return Answer(_labels_of(call, db, repo, row))
 
 
@@ -210,7 +216,7 @@ def remove_label(call: Call) -> Answer:
         text = call.path["label"]
         issue.remove_label(db, repo, row, text)
         issue.touch(db, row, call.forge.now())
-        _event(call, db, repo, row["number"], "unlabeled", label={"name": text})
+        tell_change(call, db, repo, row["number"], "unlabeled", label={"name": text})
         return Answer(_labels_of(call, db, repo, row))
 
 
@@ -270,7 +276,7 @@ def add_assignees(call: Call) -> Answer:
         row = issue.find(db, repo, call.path["number"])
         issue.add_assignees(db, row, logins, call.forge.now())
         issue.touch(db, row, call.forge.now())
-        return Answer(_event(call, db, repo, row["number"], "assigned"), 201)
+        return Answer(tell_change(call, db, repo, row["number"], "assigned"), 201)
 
 
 def remove_assignees(call: Call) -> Answer:
@@ -281,137 +287,11 @@ def remove_assignees(call: Call) -> Answer:
         row = issue.find(db, repo, call.path["number"])
         issue.remove_assignees(db, row, logins)
         issue.touch(db, row, call.forge.now())
-        return Answer(_event(call, db, repo, row["number"], "unassigned"))
-
-
-def list_pulls(call: Call) -> Answer:
-    """``GET .../pulls`` (``head=owner:branch``, ``base``, ``state``)."""
-    with call.forge.store.read() as db:
-        repo = call.repo(db)
-        head = pull.head_branch(call.query.get("head", ""), repo["owner"])
-        if head is None:
-            return call.paged([], 0)
-        limit, offset = call.window()
-        rows, total = pull.select(
-            db, repo, state=_state(call), head=head, base=call.query.get("base", ""),
-            ascending=call.query.get("direction") == "asc", limit=limit, offset=offset,
-        )  # fmt: skip
-        return call.paged([call.forge.pull_shape(db, repo, row) for row in rows], total)
-
-
-def create_pull(call: Call) -> Answer:
-    """``POST .../pulls``."""
-    resource = "PullRequest"
-    title, body = call.field("title", str, resource=resource), call.field("body", str, "", resource)
-    issue.check_text(call.forge.settings, resource, title, body)
-    base = name.branch(call.field("base", str, resource=resource), "base")
-    with call.forge.store.read() as db:
-        repo = call.repo(db)
-    head = pull.head_branch(call.field("head", str, resource=resource), repo["owner"])
-    if head is None:
-        raise invalid(resource, "head", "head must be a branch of this repository", "invalid")
-    git, path = call.forge.git, call.forge.folder(repo)
-    shas = pull.check(git, path, base, name.branch(head, "head"))
-    with call.forge.store.write() as db:
-        draft = call.field("draft", bool, False)
-        row = pull.add(
-            db, repo, call.actor, (title, body), call.forge.now(), base=base, head=head, shas=shas, draft=draft
-        )
-        pull.keep_head(git, path, row["number"], shas[1])
-        value = call.forge.pull_shape(db, repo, row)
-        told = {"action": "opened", "number": row["number"], "pull_request": value}
-        call.forge.tell(db, repo, call.actor, "pull_request", told)
-    return Answer(_detail(call, repo, row, value), 201, {"Location": value["url"]})
-
-
-def _detail(call: Call, repo: sqlite3.Row, row: sqlite3.Row, value: Json) -> Json:
-    git, path = call.forge.git, call.forge.folder(repo)
-    mergeable = None
-    if row["state"] == "open":
-        base = (
-            git.run(path, "rev-parse", "--verify", "--quiet", f"refs/heads/{row['base_ref']}").out.decode().strip()
-        )
-        mergeable = bool(base) and pull.merged_tree(git, path, base, row["head_sha"]) is not None
-    changes = pull.files(git, path, row, call.forge.settings.diff_bytes_max)
-    return {
-        **call.forge.shape.pull_detail(value, row, mergeable, changes),
-        "commits": len(pull.commits(git, path, row)),
-    }
-
-
-def _pull(call: Call) -> tuple[sqlite3.Row, sqlite3.Row, Json]:
-    with call.forge.store.read() as db:
-        repo = call.repo(db)
-        row = pull.find(db, repo, call.path["number"])
-        return repo, row, call.forge.pull_shape(db, repo, row)
-
-
-def get_pull(call: Call) -> Answer:
-    """``GET .../pulls/{number}``; as a diff where ``Accept`` asks for one."""
-    repo, row, value = _pull(call)
-    if ".diff" in call.accept:
-        body = pull.diff(call.forge.git, call.forge.folder(repo), row, call.forge.settings.diff_bytes_max)
-        return Answer(body=body, content_type="application/vnd.github.diff; charset=utf-8")
-    return Answer(_detail(call, repo, row, value))
-
-
-def patch_pull(call: Call) -> Answer:
-    """``PATCH .../pulls/{number}``: title, text, state."""
-    title, body, state = (call.field(key, str, None) for key in ("title", "body", "state"))
-    issue.check_text(call.forge.settings, "PullRequest", title, body)
-    with call.forge.store.write() as db:
-        repo = call.repo(db)
-        row = pull.find(db, repo, call.path["number"])
-        if state == "open" and row["merged_at"]:
-            raise invalid("PullRequest", "state", "a merged pull request cannot be reopened", "invalid")
-        changed = issue.change(db, row, call.actor, call.forge.now(), title=title, body=body, state=state)
-        action = "edited"
-        if changed["state"] != row["state"]:
-            action = "closed" if changed["state"] == "closed" else "reopened"
-        _event(call, db, repo, row["number"], action)
-    repo, row, value = _pull(call)
-    return Answer(_detail(call, repo, row, value))
-
-
-def pull_files(call: Call) -> Answer:
-    """``GET .../pulls/{number}/files``."""
-    repo, row, _ = _pull(call)
-    changes = pull.files(call.forge.git, call.forge.folder(repo), row, call.forge.settings.diff_bytes_max)
-    limit, offset = call.window()
-    shapes = [call.forge.shape.file(repo, row["head_sha"], each) for each in changes[offset : offset + limit]]
-    return call.paged(shapes, len(changes))
-
-
-def pull_commits(call: Call) -> Answer:
-    """``GET .../pulls/{number}/commits``, oldest first."""
-    repo, row, _ = _pull(call)
-    found = pull.commits(call.forge.git, call.forge.folder(repo), row)
-    limit, offset = call.window()
-    return call.paged([call.forge.shape.commit(repo, each) for each in found[offset : offset + limit]], len(found))
-
-
-def is_merged(call: Call) -> Answer:
-    """``GET .../pulls/{number}/merge``: 204 merged, 404 not."""
-    _repo, row, _ = _pull(call)
-    if row["merged_at"] is None:
-        raise not_found()
-    return Answer(status=204)
-
-
-def merge_pull(call: Call) -> Answer:
-    """``PUT .../pulls/{number}/merge``."""
-    repo, row, _ = _pull(call)
-    commit = call.forge.merge_pull(
-        repo, row["number"], call.actor, sha=call.field("sha", str, ""),
-        method=call.field("merge_method", str, "merge"), title=call.field("commit_title", str, ""),
-        message=call.field("commit_message", str, None),
-    )  # fmt: skip
-    return Answer({"sha": commit, "merged": True, "message": "Pull Request successfully merged"})
+        return Answer(tell_change(call, db, repo, row["number"], "unassigned"))
 
 
 _R = "/repos/{owner}/{name}"
 _I = f"{_R}/issues/{{number:int}}"
-_P = f"{_R}/pulls/{{number:int}}"
 
 ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("GET", f"{_R}/issues", Scope.NONE, list_issues),
@@ -433,12 +313,4 @@ ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("POST", f"{_R}/labels", Scope.WRITE, create_label),
     ("GET", f"{_R}/labels/{{label:path}}", Scope.NONE, get_label),
     ("DELETE", f"{_R}/labels/{{label:path}}", Scope.WRITE, delete_label),
-    ("GET", f"{_R}/pulls", Scope.NONE, list_pulls),
-    ("POST", f"{_R}/pulls", Scope.WRITE, create_pull),
-    ("GET", _P, Scope.NONE, get_pull),
-    ("PATCH", _P, Scope.WRITE, patch_pull),
-    ("GET", f"{_P}/files", Scope.NONE, pull_files),
-    ("GET", f"{_P}/commits", Scope.NONE, pull_commits),
-    ("GET", f"{_P}/merge", Scope.NONE, is_merged),
-    ("PUT", f"{_P}/merge", Scope.WRITE, merge_pull),
 )

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Route
 
-from bzzz.forge.embedded import api_issue, api_repository, page
+from bzzz.forge.embedded import api_git, api_hook, api_issue, api_pull, api_repository, page
 from bzzz.forge.embedded.account import Scope
 from bzzz.forge.embedded.call import Answer, Call, Endpoint, Handler, RateLimit
 from bzzz.forge.embedded.forge import EmbeddedForge
@@ -52,7 +52,8 @@ def create_forge(settings: EmbeddedForgeSettings, forge: EmbeddedForge | None = 
         endpoint = Endpoint(served, limit, handler, scope, free=free)
         return Route(f"/api/v3{path}", endpoint.__call__, methods=[method])
 
-    every = [*api_repository.ROUTES, *api_issue.ROUTES]
+    parts = (api_repository, api_git, api_hook, api_issue, api_pull)
+    every = [each for part in parts for each in part.ROUTES]
     git = SmartHttp(served)
     routes: list[BaseRoute] = [
         route("GET", "/rate_limit", Scope.NONE, rate_limit, free=True),

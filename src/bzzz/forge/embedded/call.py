@@ -31,6 +31,9 @@ PER_PAGE_DEFAULT = 30
 PER_PAGE_MAX = 100
 PAGE_MAX = 100_000
 WINDOW_S = 3600
+NUMBER_MAX = 2**53
+"""Numbers in paths from here on name nothing (and would not fit into the database)."""
+
 WINDOWS_MAX = 10_000
 DOCUMENTATION_URL = "https://docs.github.com/rest"
 _MISSING = object()
@@ -186,6 +189,8 @@ class Endpoint:
         }
         actor = ANONYMOUS
         try:
+            if any(isinstance(value, int) and value >= NUMBER_MAX for value in request.path_params.values()):
+                raise not_found()
             actor = await asyncio.to_thread(identify, self._forge, request.headers.get("authorization"))
             points = 0 if self._free else 1
             allowed, told = self._limit.spend(actor.token_id, self._forge.wall_s(), points)

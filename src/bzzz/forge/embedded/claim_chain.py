@@ -6,6 +6,7 @@ so each record is parsed with care and a broken one is shown as such. It is show
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from bzzz.forge.embedded import name, repository
 from bzzz.forge.embedded.git import Git
 
 LINKS_MAX = 200
+
+
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,12 @@ class Link:
     def agent(self) -> str:
         """Who held it, fit to be shown."""
         return name.visible(self.record.holder.agent)[:80] if self.record else ""
+
+    @property
+    def when(self) -> str:
+        """When the record was written, by its writer's word; a commit's own date is the same for all of them."""
+        noted = self.record.noted_at if self.record else None
+        return noted if noted and _TIME.fullmatch(noted) else ""
 
 
 def read(git: Git, path: Path, number: int) -> list[Link]:

@@ -17,14 +17,15 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bzzz.errors import UsageError
-from bzzz.forge.embedded import account, hook, importer, issue, name, pull, repository
+from bzzz.forge.embedded import account, hook, importer, issue, pull, repository
 from bzzz.forge.embedded.account import Actor, Scope, TokenInfo
 from bzzz.forge.embedded.delivery import Courier
+from bzzz.forge.embedded.follow import Follower
 from bzzz.forge.embedded.git import Activity, Git
-from bzzz.forge.embedded.pktline import ZERO_ID, RefUpdate
+from bzzz.forge.embedded.herald import Herald
+from bzzz.forge.embedded.pktline import RefUpdate
 from bzzz.forge.embedded.refusal import Refusal, invalid
 from bzzz.forge.embedded.setting import BASE_URL_FILE, EmbeddedForgeSettings
 from bzzz.forge.embedded.shape import Json, Shape
@@ -82,6 +83,8 @@ class EmbeddedForge:
         self.shape = Shape(settings.base_url, settings.api_url)
         self.counts: Counter[str] = Counter()
         self.courier = Courier(settings, self.store, wall_s, self.counts)
+        self.herald = Herald(settings, self.shape, self.courier.wake, wall_s, token_hex)
+        self._follower = Follower(self.git, self.folder, self.herald, self.now)
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life -----------------------------------------------------------------------------------------
@@ -281,8 +284,8 @@ class EmbeddedForge:
             if actor.scope >= Scope.WRITE:
                 issue.add_labels(db, repo, row, labels)
                 issue.add_assignees(db, row, assignees, self.now())
-            value = self.issue_shape(db, repo, row)
-            self.tell(db, repo, actor, "issues", {"action": "opened", "issue": value})
+            value = self.herald.issue(db, repo, row)
+            self.herald.tell(db, repo, actor, "issues", {"action": "opened", "issue": value})
         return value
 
     def create_comment(self, owner: str, title: str, number: int, body: str, *, actor: Actor | None = None) -> Json:
@@ -300,8 +303,10 @@ class EmbeddedForge:
             row = issue.find(db, repo, number)
             comment = issue.add_comment(db, repo, row, actor, body=body, now=self.now())
             value = self.shape.comment(repo, number, comment)
-            shape = self.issue_shape(db, repo, issue.find(db, repo, number))
-            self.tell(db, repo, actor, "issue_comment", {"action": "created", "issue": shape, "comment": value})
+            shape = self.herald.issue(db, repo, issue.find(db, repo, number))
+            self.herald.tell(
+                db, repo, actor, "issue_comment", {"action": "created", "issue": shape, "comment": value}
+            )
         return value
 
     def list_issues(self, owner: str, title: str, *, state: str = "open", label: str = "") -> list[Json]:
@@ -313,7 +318,7 @@ class EmbeddedForge:
         wanted = issue.Filter(state=state, labels=(label,) if label else (), ascending=True, pulls=False)
         with self.store.read() as db:
             repo = repository.find(db, owner, title)
-            return [self.issue_shape(db, repo, row) for row in issue.select(db, repo, wanted, -1, 0)[0]]
+            return [self.herald.issue(db, repo, row) for row in issue.select(db, repo, wanted, -1, 0)[0]]
 
     def list_pulls(self, owner: str, title: str, *, state: str = "all") -> list[Json]:
         """Pull requests of a repository, oldest first, in GitHub's shape.
@@ -324,7 +329,7 @@ class EmbeddedForge:
         with self.store.read() as db:
             repo = repository.find(db, owner, title)
             rows, _ = pull.select(db, repo, state=state, ascending=True, limit=-1)
-            return [self.pull_shape(db, repo, row) for row in rows]
+            return [self.herald.pull(db, repo, row) for row in rows]
 
     def ensure_hook(self, owner: str, title: str, url: str, secret: str, events: Sequence[str]) -> int:
         """Make a webhook, or give an existing one with this address the new secret and events; its id.
@@ -344,13 +349,7 @@ class EmbeddedForge:
                     return int(row["id"])
             return int(hook.add(db, repo, url, secret, events=events, now=self.now(), active=True)["id"])
 
-    def issue_shape(self, db: sqlite3.Connection, repo: sqlite3.Row, row: sqlite3.Row) -> Json:
-        """An issue row in GitHub's shape."""
-        return self.shape.issue(repo, row, issue.labels(db, row), issue.assignees(db, row))
-
-    def pull_shape(self, db: sqlite3.Connection, repo: sqlite3.Row, row: sqlite3.Row) -> Json:
-        """A pull request row in GitHub's shape."""
-        return self.shape.pull(repo, row, issue.labels(db, row), issue.assignees(db, row))
+    # --- what happens in git ----------------------------------------------------------------------------
 
     def merge_pull(
         self, repo: sqlite3.Row, number: int, actor: Actor, *, sha: str = "", method: str = "merge",
@@ -361,56 +360,14 @@ class EmbeddedForge:
         Raises:
             Refusal: 404; 405 not mergeable; 409 the head is not ``sha``, or the base moved meanwhile.
         """
-        now = self.now()
         with self.store.write() as db:
             row = pull.find(db, repo, number)
             if row["state"] != "open":
                 raise Refusal(405, "Pull Request is not mergeable")
             if sha and sha != row["head_sha"]:
                 raise Refusal(409, "Head branch was modified. Review and try the merge again.")
-            subject = title or (
-                f"{row['title']} (#{number})"
-                if method == "squash"
-                else f"Merge pull request #{number} from {repo['owner']}/{row['head_ref']}"
-            )
-            text = f"{subject}\n\n{row['title'] if message is None else message}\n"
-            base_ref = f"refs/heads/{row['base_ref']}"
-            path = self.folder(repo)
-            old = repository.resolve(self.git, path, base_ref) or ZERO_ID
-            commit = pull.merge(self.git, path, row, actor, now, method=method, message=text)
-            self._merged(db, repo, row, actor, (old, commit))
-            self.tell_push(db, repo, actor, RefUpdate(base_ref, old, commit))
-            self._follow(db, repo, actor, RefUpdate(base_ref, old, commit))
-        return commit
-
-    def _merged(
-        self, db: sqlite3.Connection, repo: sqlite3.Row, row: sqlite3.Row, actor: Actor, shas: tuple[str, str]
-    ) -> None:
-        """Note a merge; ``shas`` are the base as it was before, and the commit that it became."""
-        now = self.now()
-        db.execute(
-            "UPDATE pull SET merged_at = ?, merged_by = ?, merge_commit_sha = ?, base_sha = ? WHERE issue_id = ?",
-            (now, actor.login, shas[1], shas[0], row["id"]),
-        )
-        issue.change(db, row, actor, now, state="closed")
-        value = self.pull_shape(db, repo, pull.find(db, repo, row["number"]))
-        value["merged"] = True
-        self.tell(
-            db, repo, actor, "pull_request", {"action": "closed", "number": row["number"], "pull_request": value}
-        )
-        if row["base_ref"] != repo["default_branch"]:
-            return
-        for number in pull.closes(f"{row['title']}\n{row['body']}"):
-            try:
-                target = issue.find(db, repo, number)
-            except Refusal:
-                continue
-            if target["state"] == "open" and not target["is_pull"]:
-                changed = issue.change(db, target, actor, now, state="closed")
-                shape = self.issue_shape(db, repo, changed)
-                self.tell(db, repo, actor, "issues", {"action": "closed", "issue": shape})
-
-    # --- pushes -----------------------------------------------------------------------------------------
+            text = pull.merge_message(repo, row, method, title, message)
+            return self._follower.merge(db, repo, row, actor, method=method, message=text)
 
     def pushed(self, repo_id: int, actor: Actor, updates: Sequence[RefUpdate]) -> None:
         """Take note of refs that a push moved: pull requests follow, webhooks are told."""
@@ -418,80 +375,5 @@ class EmbeddedForge:
             return
         with self.store.write() as db:
             repo = db.execute("SELECT * FROM repository WHERE id = ?", (repo_id,)).fetchone()
-            if repo is None:
-                return
-            db.execute(
-                "UPDATE repository SET pushed_at = ?, updated_at = ? WHERE id = ?",
-                (self.now(), self.now(), repo_id),
-            )
-            self._adopt_default(db, repo, updates)
-            for update in updates:
-                if update.ref.startswith(("refs/heads/", "refs/tags/")):
-                    self.tell_push(db, repo, actor, update)
-                if update.ref.startswith("refs/heads/"):
-                    self._follow(db, repo, actor, update)
-
-    def _adopt_default(self, db: sqlite3.Connection, repo: sqlite3.Row, updates: Sequence[RefUpdate]) -> None:
-        """The first branch pushed to an empty repository becomes its default, as on GitHub."""
-        made = [
-            u.ref.removeprefix("refs/heads/")
-            for u in updates
-            if u.ref.startswith("refs/heads/") and u.new != ZERO_ID
-        ]
-        default = repo["default_branch"]
-        if not made or default in made:
-            return
-        path = self.folder(repo)
-        if repository.resolve(self.git, path, f"refs/heads/{default}") is None and name.is_ref(
-            f"refs/heads/{made[0]}"
-        ):
-            self.git.text(path, "symbolic-ref", "HEAD", f"refs/heads/{made[0]}")
-            db.execute("UPDATE repository SET default_branch = ? WHERE id = ?", (made[0], repo["id"]))
-
-    def _follow(self, db: sqlite3.Connection, repo: sqlite3.Row, actor: Actor, update: RefUpdate) -> None:
-        """Let open pull requests follow a branch that moved or went, and see those merged by hand."""
-        branch, path = update.ref.removeprefix("refs/heads/"), self.folder(repo)
-        for row in pull.select(db, repo, head=branch, limit=-1)[0]:
-            if update.new == ZERO_ID:
-                action = "closed"
-                issue.change(db, row, actor, self.now(), state="closed")
-            else:
-                action = "synchronize"
-                db.execute("UPDATE pull SET head_sha = ? WHERE issue_id = ?", (update.new, row["id"]))
-                issue.touch(db, row, self.now())
-                pull.keep_head(self.git, path, row["number"], update.new)
-            value = self.pull_shape(db, repo, pull.find(db, repo, row["number"]))
-            told = {"action": action, "number": row["number"], "pull_request": value}
-            self.tell(db, repo, actor, "pull_request", told)
-        if update.new == ZERO_ID:
-            return
-        for row in pull.select(db, repo, base=branch, limit=-1)[0]:
-            if self.git.run(path, "merge-base", "--is-ancestor", row["head_sha"], update.new).status == 0:
-                base = row["base_sha"] if update.old == ZERO_ID else update.old
-                self._merged(db, repo, row, actor, (base, update.new))
-
-    # --- webhooks ---------------------------------------------------------------------------------------
-
-    def tell(
-        self, db: sqlite3.Connection, repo: sqlite3.Row, actor: Actor, event: str, payload: Mapping[str, Any]
-    ) -> None:
-        """Queue an event for every hook that wants it, within the caller's transaction."""
-        hooks = [(row, self.token_hex(16)) for row in hook.select(db, repo)]
-        if not hooks:
-            return
-        value = {**payload, "repository": self.shape.repository(repo), "sender": self.shape.user(actor.login)}
-        queued = hook.enqueue(
-            db, hooks, event, value, now_s=self.wall_s(), pending_max=self.settings.webhook_pending_max
-        )
-        if queued:
-            self.courier.wake()
-
-    def tell_push(self, db: sqlite3.Connection, repo: sqlite3.Row, actor: Actor, update: RefUpdate) -> None:
-        """Queue a ``push`` event."""
-        payload = {
-            "ref": update.ref, "before": update.old, "after": update.new, "created": update.old == ZERO_ID,
-            "deleted": update.new == ZERO_ID, "forced": False, "base_ref": None, "commits": [],
-            "compare": f"{self.shape.repo_html(repo)}/compare/{update.old[:12]}...{update.new[:12]}",
-            "head_commit": None, "pusher": {"name": actor.login},
-        }  # fmt: skip
-        self.tell(db, repo, actor, "push", payload)
+            if repo is not None:
+                self._follower.pushed(db, repo, actor, updates)

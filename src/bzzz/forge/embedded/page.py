@@ -7,6 +7,7 @@ forbids scripts, frames and foreign images to whatever might still get through.
 from __future__ import annotations
 
 import asyncio
+import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from starlette.routing import BaseRoute, Route
 
 from bzzz.forge.embedded import claim_chain, issue, name, pull, repository
 from bzzz.forge.embedded.account import ANONYMOUS, Actor, Scope
+from bzzz.forge.embedded.call import NUMBER_MAX
 from bzzz.forge.embedded.forge import EmbeddedForge
 from bzzz.forge.embedded.refusal import Refusal, not_found
 from bzzz.forge.embedded.smart import identify
@@ -37,6 +39,9 @@ HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-cache",
 }
+_MARKER = re.compile(r"\s*<!-- bzzz:[0-9a-f]{32} -->\s*$")
+"""Bzzz's own mark in its comments; any other hidden text is shown, so that nobody hides words for agents in it."""
+
 _FOLDER = Path(__file__).parent / "pages"
 
 
@@ -101,7 +106,7 @@ def environment(forge: EmbeddedForge) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     renderer = markdown()
-    made.filters["markdown"] = lambda text: Markup(renderer.render(name.visible(text or "")))  # noqa: S704 - html is off
+    made.filters["markdown"] = lambda text: Markup(renderer.render(name.visible(_MARKER.sub("", text or ""))))  # noqa: S704 - html is off
     made.filters["visible"] = name.visible
     made.filters["day"] = lambda text: str(text or "")[:10]
     made.filters["minute"] = lambda text: str(text or "")[:16].replace("T", " ")
@@ -186,9 +191,12 @@ def _issue(visit: Visit) -> Rendered:
         comments, _ = issue.comments(db, row, COMMENTS_SHOWN_MAX, 0)
         counts = _counts(db, repo)
     chain = claim_chain.read(visit.forge.git, visit.forge.folder(repo), row["number"])
+    branches = {link.record.branch for link in chain if link.record and link.record.branch}
+    with visit.forge.store.read() as db:
+        pulls = [each for branch in sorted(branches) for each in pull.select(db, repo, state="all", head=branch)[0]]
     return "issue.html", {
         "repo": repo, "counts": counts, "row": row, "labels": labels, "assignees": assignees,
-        "comments": comments, "chain": chain,
+        "comments": comments, "chain": chain, "pulls": pulls,
     }  # fmt: skip
 
 
@@ -218,6 +226,7 @@ def _pull(visit: Visit) -> Rendered:
         "repo": repo, "counts": counts, "row": row, "labels": labels, "assignees": assignees, "statuses": statuses,
         "comments": comments, "commits": pull.commits(git, path, row),
         "changes": [(change, _lines(change.patch)) for change in changes],
+        "closes": pull.closes(f"{row['title']}\n{row['body']}"),
     }  # fmt: skip
 
 
@@ -252,6 +261,8 @@ def routes(forge: EmbeddedForge) -> list[BaseRoute]:
 
 
 def _visit(forge: EmbeddedForge, request: Request) -> Visit:
+    if request.path_params.get("number", 0) >= NUMBER_MAX:
+        raise not_found()
     actor = identify(forge, request.headers.get("authorization"))
     return Visit(forge, actor, request.path_params, request.query_params)
 

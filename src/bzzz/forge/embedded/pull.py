@@ -188,6 +188,14 @@ def merge(git: Git, path: Path, row: sqlite3.Row, actor: Actor, now: str, *, met
     return commit
 
 
+def merge_message(repo: sqlite3.Row, row: sqlite3.Row, method: str, title: str, message: str | None) -> str:
+    """The merge commit's message: as asked for, else as GitHub words it."""
+    subject = title or f"Merge pull request #{row['number']} from {repo['owner']}/{row['head_ref']}"
+    if not title and method == "squash":
+        subject = f"{row['title']} (#{row['number']})"
+    return f"{subject}\n\n{row['title'] if message is None else message}\n"
+
+
 def closes(text: str) -> list[int]:
     """Issue numbers that a text closes by GitHub's keywords ("Fixes #12")."""
     return sorted({int(number) for number in _CLOSES.findall(text)})

@@ -64,7 +64,7 @@ async def _check_open(parts: HiveParts, repository: Repository, number: int) -> 
     except ServiceMissing as error:
         raise HTTPException(404, f"there is no issue {repository.key}#{number}: {error}") from None
     label = parts.settings.task_label
-    if issue.is_pull or label not in issue.labels:
+    if issue.is_pull or label.lower() not in {name.lower() for name in issue.labels}:
         raise HTTPException(404, f"{repository.key}#{number} is not a task: it has no label {label!r}")
     if issue.state != "open":
         raise HTTPException(409, f"{repository.key}#{number} is {issue.state}")

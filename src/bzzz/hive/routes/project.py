@@ -39,6 +39,7 @@ async def add_project(parts: PartsIn, draft: ProjectDraft) -> ProjectAnswer:
     """Add a project; it is enabled unless ``bzzz_enabled`` says otherwise."""
     fields = _checked(draft, parts.settings.forge_base_url)
     project = await run_in_threadpool(parts.store.add, fields)
+    await parts.welcome(project)
     parts.announce(project)
     return ProjectAnswer.of(project)
 
@@ -55,6 +56,7 @@ async def change_project(parts: PartsIn, project_id: ProjectIdIn, change: Projec
     project = await run_in_threadpool(parts.store.change, project_id, _checked(change, None))
     if project is None:
         raise HTTPException(404, f"there is no project {project_id}")
+    await parts.welcome(project)
     parts.announce(project)
     return ProjectAnswer.of(project)
 

@@ -1,0 +1,1 @@
+"""What `make` runs beside the product: setting up, checking, and writing generated pages."""

@@ -1,0 +1,151 @@
+"""Putting settings together: defaults, then the file, then the environment, then flags.
+
+What is wrong is told with its file, key, value and what is allowed, and never with a secret.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bzzz.config.secret import one_line, read_secret, shown
+from bzzz.config.setting import SETTINGS
+from bzzz.errors import SettingError, UsageError
+
+FILE_BYTES_MAX = 1024 * 1024
+SECTIONS_DEEP_MAX = 4
+
+_BY_KEY = {setting.key: setting for setting in SETTINGS}
+HIVE_KEY_VARIABLE = "BZZZ_HIVE_API_KEY"
+_ALIASES = {"GITHUB_TOKEN_FILE": "forge.token_file"}
+"""Variables that the predecessor's deployments set; the ones of ``SETTINGS`` win over them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The settings of one node, checked.
+
+    ``sources`` tells where each value came from. ``hive_key`` is the one secret that the predecessor's
+    deployments pass by a variable; a file is better, for a process's environment can be read by its owner.
+    """
+
+    values: Mapping[str, Any]
+    sources: Mapping[str, str]
+    hive_key: str = field(default="", repr=False)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    @property
+    def name(self) -> str:
+        """The node's name, the host's if none is set."""
+        return str(self.values["node.name"]) or re.sub(r"[^A-Za-z0-9._-]", "-", socket.gethostname())[:63] or "node"
+
+    @property
+    def data_dir(self) -> Path:
+        """The node's folder."""
+        return Path(self.values["node.data_dir"]).expanduser()
+
+
+def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any] | None = None) -> Config:
+    """Read settings: defaults, then the file, then the environment, then flags.
+
+    Args:
+        path: a ``.toml``, ``.yaml`` or ``.yml`` file, or ``None``.
+        environment: usually ``os.environ``.
+        flags: values by key; ``None`` values are as if not given.
+
+    Raises:
+        SettingError: a value is wrong or a key unknown; it names file or variable, key, value and what is allowed.
+        UsageError: the file cannot be read.
+    """
+    values: dict[str, Any] = {setting.key: setting.read(setting.default) for setting in SETTINGS}
+    sources = dict.fromkeys(values, "default")
+
+    def take(key: str, value: Any, where: str) -> None:
+        setting = _BY_KEY.get(key)
+        if setting is None:
+            raise SettingError(where, key, shown(key, value), f"there is no such setting{_nearest(key)}")
+        try:
+            values[key] = setting.read(value)
+        except ValueError as error:
+            raise SettingError(where, key, shown(key, value), str(error)) from None
+        sources[key] = where
+
+    if path is not None:
+        for key, value in _flatten(_read_file(path)).items():
+            take(key, value, str(path))
+    for name, key in _ALIASES.items():
+        if environment.get(name):
+            take(key, environment[name], f"environment variable {name}")
+    for setting in SETTINGS:
+        if setting.env and environment.get(setting.env):
+            take(setting.key, environment[setting.env], f"environment variable {setting.env}")
+    for key, value in (flags or {}).items():
+        if value is not None:
+            take(key, value, f"flag for {key}")
+    hive_key = one_line(environment.get(HIVE_KEY_VARIABLE, ""))
+    if hive_key is None:
+        raise UsageError(f"environment variable {HIVE_KEY_VARIABLE}: Hive's API key must be one line of text")
+    # The environment goes before the file here too, as everywhere.
+    if values["hive.key_file"] and not (hive_key and sources["hive.key_file"] == str(path)):
+        hive_key = read_secret(values["hive.key_file"], "Hive's API key")
+    config = Config(values, sources, hive_key)
+    _check_together(config)
+    return config
+
+
+def _check_together(config: Config) -> None:
+    if config["agent.kind"] == "command" and not config["agent.command"]:
+        where = config.sources["agent.kind"]
+        raise SettingError(where, "agent.command", [], 'agent.kind = "command" needs the program to run')
+
+
+def _read_file(path: Path) -> Mapping[str, Any]:
+    try:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            raise UsageError(f"{path}: larger than {FILE_BYTES_MAX} bytes; is this the right file?")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise UsageError(f"{path}: the settings cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"{path}: the settings are not UTF-8 text") from None
+    if path.suffix not in (".toml", ".yaml", ".yml"):
+        raise UsageError(f"{path}: the name of the settings must end in .toml, .yaml or .yml")
+    try:
+        value = tomllib.loads(text) if path.suffix == ".toml" else yaml.safe_load(text)
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        # The text around the fault, which the parser shows, may hold anything.
+        mark = getattr(error, "problem_mark", None)
+        reason = str(error) if mark is None else f"{getattr(error, 'problem', '')}, line {mark.line + 1}"
+        raise UsageError(f"{path}: {' '.join(reason.split())[:200]}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"{path}: the settings are not a table of sections such as [node]")
+    return value
+
+
+def _flatten(value: Mapping[str, Any], prefix: str = "", depth: int = 1) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, item in value.items():
+        name = f"{prefix}{key}"
+        if isinstance(item, Mapping) and name not in _BY_KEY and depth < SECTIONS_DEEP_MAX:
+            found.update(_flatten(item, f"{name}.", depth + 1))
+        elif item is not None or not any(known.startswith(f"{name}.") for known in _BY_KEY):
+            # An empty section of YAML is ``None``.
+            found[name] = item
+    return found
+
+
+def _nearest(key: str) -> str:
+    near = get_close_matches(key, _BY_KEY, n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""
