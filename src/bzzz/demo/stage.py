@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 
+import bzzz
 from bzzz.demo.repository import DemoIssue, DemoRepository, write_repository
 from bzzz.errors import BzzzError, ServiceUnavailable
 
@@ -281,7 +282,7 @@ class Stage:
                 stderr=log,
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
-                env={key: value for key, value in os.environ.items() if not key.startswith("BZZZ_")},
+                env=_environment(),
             )
         finally:
             log.close()
@@ -335,6 +336,12 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """This one, without settings for nodes; the processes run the very code that the stage is of."""
+    found = {key: value for key, value in os.environ.items() if not key.startswith("BZZZ_")}
+    return {**found, "PYTHONPATH": str(Path(bzzz.__file__).resolve().parent.parent)}
 
 
 def _end_with_parent() -> None:
