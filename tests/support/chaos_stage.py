@@ -72,7 +72,7 @@ class ChaosStage:
         self.gates.mkdir(parents=True)
         self.events: list[tuple[str, Event]] = []
         self._moved = asyncio.Event()
-        self.stage = Stage(folder / "stage", self._take, "none", hive_url=door.url)
+        self.stage = Stage(folder / "stage", self.take, "none", hive_url=door.url)
         self.stage.folder.mkdir()
         host, _, port = self.stage.serves_at.removeprefix("http://").partition(":")
         door.upstream = (host, int(port))
@@ -110,12 +110,17 @@ class ChaosStage:
         self, name: str, *, max_tasks: int = 12, launcher: Sequence[str] = (), **extra: Mapping[str, Any]
     ) -> RunningNode:
         """Start a node, or start it again; settings by section beside the usual ones."""
+        return await self.stage.start_node(self.spec(name, max_tasks, launcher, extra))
+
+    def spec(
+        self, name: str, max_tasks: int, launcher: Sequence[str], extra: Mapping[str, Mapping[str, Any]]
+    ) -> NodeSpec:
+        """A node whose agent passes the gates."""
         words = [sys.executable, str(PROGRAM), "agent", str(self.gates), "{number}"]
         settings: dict[str, dict[str, Any]] = {"agent": {"kind": "command", "command": words}}
         for section, values in extra.items():
             settings.setdefault(section, {}).update(values)
-        spec = NodeSpec(name, ("python",), max_tasks=max_tasks, extra=settings, launcher=tuple(launcher))
-        return await self.stage.start_node(spec)
+        return NodeSpec(name, ("python",), max_tasks=max_tasks, extra=settings, launcher=tuple(launcher))
 
     async def kill(self, name: str) -> None:
         """SIGKILL the node's own process."""
@@ -159,7 +164,8 @@ class ChaosStage:
 
     # --- waiting ----------------------------------------------------------------------------------------
 
-    def _take(self, name: str, event: Event) -> None:
+    def take(self, name: str, event: Event) -> None:
+        """Note a node's event."""
         self.events.append((name, event))
         self._moved.set()
 
@@ -326,9 +332,9 @@ def delivers(number: int, repository: str = "work") -> Fits:
 
 
 @contextlib.asynccontextmanager
-async def chaos_stage(folder: Path, *repositories: str) -> AsyncIterator[ChaosStage]:
+async def chaos_stage(folder: Path, *repositories: str, host: str = "127.0.0.1") -> AsyncIterator[ChaosStage]:
     """A stage with its door, closed at the end."""
-    async with Door() as door:
+    async with Door(host) as door:
         stage = ChaosStage(folder, door)
         try:
             await stage.open(repositories or ("work",))

@@ -166,7 +166,7 @@ class Stage:
         folder = self.folder / spec.name
         folder.mkdir(exist_ok=True)
         config = folder / "bzzz.json.yaml"
-        config.write_text(json.dumps(self._settings(spec, folder)))
+        config.write_text(json.dumps(self.node_settings(spec, folder)))
         (folder / "data" / "api.json").unlink(missing_ok=True)
         process = await self._spawn(spec.name, ["up", "-c", str(config)], spec.launcher)
         node = self.nodes[spec.name] = RunningNode(spec, folder, process)
@@ -174,7 +174,8 @@ class Stage:
         node.reader = asyncio.create_task(self._follow(node))
         return node
 
-    def _settings(self, spec: NodeSpec, folder: Path) -> dict[str, Any]:
+    def node_settings(self, spec: NodeSpec, folder: Path) -> dict[str, Any]:
+        """What a node of the stage is started with, by section."""
         host = self.forge_url.removeprefix("http://").partition("/")[0]
         settings: dict[str, Any] = {
             "node": {
