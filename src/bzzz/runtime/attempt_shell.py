@@ -67,7 +67,7 @@ class AttemptShell:
         except BzzzError as error:
             # The forge failed us, not the task: no strike.
             wait_ms = retry_after_ms(error)
-            return AttemptEnded(*claim, Outcome.RATE_LIMITED, str(error), False, retry_after_ms=wait_ms)
+            return AttemptEnded(*claim, Outcome.SERVICE_FAILED, str(error), False, retry_after_ms=wait_ms)
         finally:
             del self._starting[claim]
         return None
