@@ -16,9 +16,11 @@ what costs most in a large fleet, so this is not done with 1,000 nodes: it would
 from __future__ import annotations
 
 import asyncio
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -26,7 +28,9 @@ from bzzz.core import effect as fx
 from bzzz.core.event import RepositoryChanged
 from bzzz.core.message import Availability, Capability, Message
 from bzzz.core.task import TaskId
-from bzzz.ports import OutboxItem
+from bzzz.journal.store import SqliteJournal
+from bzzz.ledger.memory import MemoryLedger, MemoryStore
+from bzzz.runtime.clock import SystemClock
 from bzzz.runtime.event_log import EventLog
 from bzzz.runtime.outbox import Outbox
 from bzzz.runtime.shells import Shells
@@ -149,32 +153,30 @@ class CountingForge:
         self.writes += 1
 
 
-class ReportJournal:
-    """As much of a journal as the outbox asks for."""
-
-    def __init__(self, reports: list[fx.Report]) -> None:
-        self.items = {
-            number: OutboxItem(number, str(number), report.task, report.epoch, report.kind, report.data)
-            for number, report in enumerate(reports)
-        }
-
-    def pending(self, items_max: int) -> list[OutboxItem]:
-        return list(self.items.values())[:items_max]
-
-    def delivered(self, number: int) -> None:
-        del self.items[number]
-
-    def outbox_length(self) -> int:
-        return len(self.items)
-
-
 async def _label_writes(reports: list[fx.Report]) -> int:
-    forge, journal = CountingForge(), ReportJournal(reports)
-    shells = SimpleNamespace(journal=journal, forge=forge, hive=None, escalate=None)
-    outbox = Outbox(cast("Shells", shells), lambda _: REPOSITORY, EventLog(time.time))
-    while journal.items:
-        if await outbox.deliver_once():
-            raise RuntimeError("a forge that only counts refused a report")
+    """What the outbox writes to the forge for these reports, from a journal that is real."""
+    forge, store = CountingForge(), MemoryStore()
+    store.add(REPOSITORY.key)
+    with tempfile.TemporaryDirectory() as folder:
+        journal = SqliteJournal(Path(folder) / "journal.db")
+        shells = SimpleNamespace(
+            journal=journal,
+            forge=forge,
+            ledger=MemoryLedger(store),
+            hive=None,
+            escalate=None,
+            clock=SystemClock(),
+        )
+        outbox = Outbox(cast("Shells", shells), lambda _: REPOSITORY, EventLog(time.time))
+        for report in reports:
+            journal.enqueue(report.task, report.epoch, report.kind, report.data)
+        waiting = len(reports) + 1
+        while waiting > (waiting := journal.outbox_length()) > 0:
+            await outbox.deliver_once()
+        left = journal.outbox_length()
+        journal.close()
+    if left:
+        raise RuntimeError(f"a forge that only counts refused {left} reports")
     return forge.writes
 
 
