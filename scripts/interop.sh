@@ -17,10 +17,12 @@ peers=()
 prepare() {
     local name=$1
     shift
-    if timeout "$download_s_max" "$@" >"$build/$name.log" 2>&1; then
-        return 0
-    fi
-    echo "interop: $name was not tried: it could not be downloaded or built ($(tail -n 1 "$build/$name.log"))"
+    timeout "$download_s_max" "$@" >"$build/$name.log" 2>&1
+    case $? in
+        0) return 0 ;;
+        124) echo "interop: $name was not tried: its download and build took longer than $download_s_max s" ;;
+        *) echo "interop: $name was not tried: it could not be downloaded or built ($(tail -n 1 "$build/$name.log"))" ;;
+    esac
     return 1
 }
 

@@ -12,27 +12,24 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import secrets
-import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import zenoh
 
 from bzzz.errors import PeerError, TransportError
-from bzzz.mesh.address import Address, expand_wildcard, parse_address
+from bzzz.mesh.address import Address
 from bzzz.mesh.identity import Identity
 from bzzz.mesh.interface import read_own_ips
 from bzzz.mesh.zenoh_config import dialling_config, main_config, routed_config
-from bzzz.mesh.zenoh_endpoint import address_of_endpoint
 from bzzz.mesh.zenoh_key import KeySpace
 from bzzz.mesh.zenoh_presence import Presence, PresenceTable, read_presence, write_presence
 from bzzz.mesh.zenoh_seen import SeenMessages
-from bzzz.mesh.zenoh_settings import TlsFiles, ZenohSettings
+from bzzz.mesh.zenoh_session import check_readable, one_line, open_session, remote_ip_of, reserve
+from bzzz.mesh.zenoh_settings import ZenohSettings
 from bzzz.mesh.zenoh_signature import MESSAGE, Signer, author_of
 from bzzz.ports import Received, TransportEvent
 
@@ -97,9 +94,9 @@ class Engine:
             TransportError: a port is taken, a certificate is wrong, ...
         """
         if self._settings.tls is not None:
-            _check_readable(self._settings.tls)
+            check_readable(self._settings.tls)
         with contextlib.ExitStack() as reserved:
-            self._listen = _reserve(self._settings.listen, reserved)
+            self._listen = reserve(self._settings.listen, reserved)
             session = self._open_main(connect)
         self._add(session)
 
@@ -114,12 +111,12 @@ class Engine:
                 f"cannot dial {target}: {self._settings.dialled_max} addresses were dialled already; "
                 "name those that are always there as static peers"
             )
-        self._add(_open(dialling_config(self._settings, target)))
+        self._add(open_session(dialling_config(self._settings, target)))
 
     def join_routers(self, routers: Sequence[Address]) -> bool:
         """Try to reach a router; whether one answered. May run beside the other methods, in a thread of its own."""
         try:
-            session = _open(routed_config(self._settings, routers))
+            session = open_session(routed_config(self._settings, routers))
         except TransportError:
             return False
         self._routed = session
@@ -139,7 +136,7 @@ class Engine:
         try:
             self._put(self._keys.of_topic(topic), payload, number + seal, self._sessions)
         except (zenoh.ZError, ValueError) as error:
-            raise TransportError(f"cannot publish on {topic[:80]!r}: {_line(error)}") from None
+            raise TransportError(f"cannot publish on {topic[:80]!r}: {one_line(error)}") from None
 
     def hear(self, topics: frozenset[str]) -> None:
         """From now on hand on what comes on these topics.
@@ -179,11 +176,11 @@ class Engine:
     def _open_main(self, connect: Sequence[Address]) -> zenoh.Session:
         if self._settings.mdns:
             try:
-                return _open(main_config(self._settings, self._listen, connect, scouting=True))
+                return open_session(main_config(self._settings, self._listen, connect, scouting=True))
             except TransportError as error:
                 # Without multicast there may still be other ways; if that was not why, the next line tells.
                 reason = error
-        session = _open(main_config(self._settings, self._listen, connect, scouting=False))
+        session = open_session(main_config(self._settings, self._listen, connect, scouting=False))
         if self._settings.mdns:
             self._count("scouting_failures")
             _log.warning(
@@ -289,7 +286,7 @@ class Engine:
     def _linked(self, session: zenoh.Session, event: zenoh.TransportEvent) -> None:
         other = str(event.transport.zid)
         if event.kind == zenoh.SampleKind.PUT:
-            remote_ip = _remote_ip(session, other)
+            remote_ip = remote_ip_of(session, other)
             with self._lock:
                 self._tell(self._table.opened(other, remote_ip))
         else:
@@ -305,57 +302,3 @@ class Engine:
     def _count(self, name: str) -> None:
         with self._lock:
             self._counts[name] += 1
-
-
-def _open(entries: Mapping[str, Any]) -> zenoh.Session:
-    config = zenoh.Config()
-    try:
-        for key, value in entries.items():
-            config.insert_json5(key, json.dumps(value))
-        return zenoh.open(config)
-    except zenoh.ZError as error:
-        raise TransportError(f"the mesh engine did not start: {_line(error)}") from None
-
-
-def _check_readable(files: TlsFiles) -> None:
-    for path in (files.certificate, files.key, files.authority):
-        try:
-            path.open("rb").close()
-        except OSError as error:
-            raise TransportError(f"mesh certificate file {path}: {error.strerror or error}") from None
-
-
-def _remote_ip(session: zenoh.Session, zid: str) -> str | None:
-    with contextlib.suppress(zenoh.ZError):
-        for link in session.info.links():
-            if str(link.zid) == zid and (address := address_of_endpoint(link.dst)) is not None:
-                return address.host
-    return None
-
-
-def _reserve(listen: Sequence[str], reserved: contextlib.ExitStack) -> tuple[Address, ...]:
-    """Concrete addresses with ports that are ours until ``reserved`` ends.
-
-    Zenoh does not tell which free port it took. A socket that is bound and does not listen keeps all others away
-    but lets Zenoh in, as both allow the address to be used again.
-    """
-    found = []
-    for text in listen:
-        for address in expand_wildcard(parse_address(text).bare(), read_own_ips()):
-            if not address.is_ip:
-                raise TransportError(f"cannot listen on {address}: an IP address is needed, not a name")
-            family = socket.AF_INET if address.kind == "ip4" else socket.AF_INET6
-            holder = reserved.enter_context(socket.socket(family))
-            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                holder.bind((address.host, address.port))
-            except OSError as error:
-                raise TransportError(f"cannot listen on {address}: {error.strerror}; set mesh.listen") from None
-            found.append(Address(address.kind, address.host, holder.getsockname()[1]))
-    if not found:
-        raise TransportError(f"cannot listen on {', '.join(listen) or 'no address'}; set mesh.listen")
-    return tuple(found)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
