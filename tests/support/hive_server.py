@@ -21,7 +21,7 @@ from tests.support.hive_world import SmallForge, SmallLedger
 
 from bzzz.core.task import TaskType
 from bzzz.hive.app import create_hive
-from bzzz.hive.part import HiveParts
+from bzzz.hive.part import HiveParts, Inspector
 from bzzz.hive.project import Project, draft_from
 from bzzz.hive.server import HiveServer
 from bzzz.hive.setting import HiveSettings
@@ -87,6 +87,7 @@ async def running_hive(
     mounts: Mapping[str, ASGIApp] | None = None,
     listening: socket.socket | None = None,
     adopt: Callable[[Project], None] | None = None,
+    inspect: Inspector | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningHive]:
     """Serve a Hive while the context lasts; ``settings`` are those of ``HiveSettings``."""
@@ -102,6 +103,7 @@ async def running_hive(
         classify=classify,
         mounts=mounts,
         adopt=adopt,
+        inspect=inspect,
     )
     server = HiveServer(app, app.state.hive.settings)
     serving = asyncio.create_task(server.serve(sockets=[listening]))

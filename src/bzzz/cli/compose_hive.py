@@ -23,6 +23,7 @@ from bzzz.errors import SettingError, UsageError
 from bzzz.forge.client import GitHubForge
 from bzzz.forge.embedded import EmbeddedForgeSettings, create_forge
 from bzzz.hive.app import create_hive
+from bzzz.hive.inspection import inspect_repository
 from bzzz.hive.log import install_log
 from bzzz.hive.project import Project
 from bzzz.hive.routes.webhook import PATH as WEBHOOK_PATH
@@ -82,6 +83,7 @@ async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
             mounts={FORGE_PATH: forge_app},
             adopt=adopt,
             secret_values=secret_values,
+            inspect=lambda repository: inspect_repository(repository, token_for(repository)),
         )
         typer.echo(f"Hive serves at {settings.public_url}, its forge at {forge_url}")
         await HiveServer(hive, settings).serve(sockets=[listening])

@@ -23,7 +23,17 @@ from bzzz.cli.hive_place import (
     api_key,
     database_url,
 )
-from bzzz.errors import UsageError
+from bzzz.cli.project_option import (
+    AgentOption,
+    CommandOption,
+    LabelOption,
+    LimitOption,
+    NoCheckOption,
+    ReviewerOption,
+    read_projects,
+    settings_given,
+)
+from bzzz.errors import BzzzError, UsageError
 from bzzz.hive.answer import one_line
 from bzzz.hive.desk import HttpDesk, ProjectDesk, StoreDesk, find
 from bzzz.hive.schema import ProjectAnswer
@@ -51,6 +61,12 @@ def add(
     api_url: Annotated[str, typer.Option(help="The forge's REST root, where it cannot be derived.")] = "",
     private: Annotated[bool, typer.Option("--private", help="A token is needed to read it.")] = False,
     disabled: Annotated[bool, typer.Option("--disabled", help="Add it, but let no agent work on it yet.")] = False,
+    label: LabelOption = None,
+    check_command: CommandOption = None,
+    agent: AgentOption = None,
+    limit: LimitOption = None,
+    reviewer: ReviewerOption = None,
+    no_check: NoCheckOption = False,
     forge_url: Annotated[
         str, typer.Option(help="With --database: the forge where --repository is looked for.")
     ] = "https://github.com",
@@ -59,7 +75,7 @@ def add(
     database: DatabaseOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Add a project; agents may work on it at once.
+    """Add a project; agents may work on it at once. Hive looks whether it can read and write the repository.
 
     Example: bzzz hive project add shop --git-url https://github.com/acme/shop.git
 
@@ -78,9 +94,80 @@ def add(
         "private_repo": private,
         "github_token_required": private,
         "bzzz_enabled": not disabled,
+        **settings_given(label, check_command, agent, limit, reviewer),
     }
-    project = _desk(url, key_file, database, forge_url, may_create=True).add(fields)
+    project = _desk(url, key_file, database, forge_url, may_create=True).add(fields, check=not no_check)
     _tell(project, f"added {project.name!r}: {project.git_url}", as_json=as_json)
+
+
+@project_app.command("set")
+def set_command(
+    *,
+    name: NameArgument,
+    branch: Annotated[str | None, typer.Option(help="The branch that work starts from and returns to.")] = None,
+    description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    git_url: Annotated[str | None, typer.Option(help="Where git clones it from now.")] = None,
+    label: LabelOption = None,
+    check_command: CommandOption = None,
+    agent: AgentOption = None,
+    limit: LimitOption = None,
+    reviewer: ReviewerOption = None,
+    no_check: NoCheckOption = False,
+    url: UrlOption = DEFAULT_URL,
+    key_file: KeyOption = None,
+    database: DatabaseOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Change a project's settings; what is not given stays, and an empty text takes a setting away.
+
+    Example: bzzz hive project set shop --label bzzz-task --check-command "make test" --limit wall_s_max=1800
+    """
+    fields = {"branch": branch, "description": description, "git_url": git_url}
+    fields |= settings_given(label, check_command, agent, limit, reviewer)
+    if all(value is None for value in fields.values()):
+        raise UsageError("nothing to change; see: bzzz hive project set --help")
+    project = _desk(url, key_file, database).change(name, fields, check=not no_check)
+    _tell(project, f"changed {project.name!r}", as_json=as_json)
+
+
+@project_app.command("import")
+def import_command(
+    *,
+    file: Annotated[Path, typer.Argument(help="TOML with [[project]] tables, or YAML or JSON with a list.")],
+    no_check: NoCheckOption = False,
+    url: UrlOption = DEFAULT_URL,
+    key_file: KeyOption = None,
+    database: DatabaseOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Add many projects from a file; those that are there already by their name are changed.
+
+    Each is tried, whatever becomes of the others; the status is 1 where one failed.
+
+    Example: bzzz hive project import projects.toml
+    """
+    desk = _desk(url, key_file, database, may_create=True)
+    known = {project.name for project in desk.list()} if not database or Path(database).exists() else set()
+    results = []
+    for fields in read_projects(file):
+        name, verb = str(fields.get("name", "")), "added"
+        try:
+            if name in known:
+                verb = "changed"
+                desk.change(name, fields, check=not no_check)
+            else:
+                desk.add(fields, check=not no_check)
+                known.add(name)
+            results.append({"name": name, "result": verb, "detail": ""})
+        except BzzzError as error:
+            results.append({"name": name, "result": "failed", "detail": str(error)})
+    if as_json:
+        _print_json(results)
+    else:
+        for one in results:
+            typer.echo(one_line(f"{one['result']} {one['name']!r} {one['detail']}".strip()))
+    if any(one["result"] == "failed" for one in results):
+        raise typer.Exit(1)
 
 
 @project_app.command("list")

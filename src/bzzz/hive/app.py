@@ -24,7 +24,7 @@ from bzzz.hive.change import ChangeHub
 from bzzz.hive.failure import FAILURES, install
 from bzzz.hive.keyring import Keyring
 from bzzz.hive.mount import Guest
-from bzzz.hive.part import HiveParts
+from bzzz.hive.part import HiveParts, Inspector
 from bzzz.hive.project import Project
 from bzzz.hive.rate import RateLimit
 from bzzz.hive.redact import Redactor
@@ -55,6 +55,7 @@ def create_hive(
     new_nonce: Callable[[], str] = _new_nonce,
     adopt: Callable[[Project], None] | None = None,
     secret_values: Sequence[str] = (),
+    inspect: Inspector | None = None,
 ) -> FastAPI:
     """The application of one Hive; serve it with ``bzzz.hive.server.HiveServer``.
 
@@ -73,6 +74,7 @@ def create_hive(
         adopt: called in a thread with each project that is there at the start, or is added or changed later,
             to prepare it on a forge of ours (its webhook).
         secret_values: other secrets of this Hive (forge tokens), to be taken out of what is stored.
+        inspect: looks at the repository of a project that is added or moved; ``None`` believes whoever adds it.
 
     Raises:
         SettingError: a secret's file or the database URL is wrong.
@@ -97,6 +99,7 @@ def create_hive(
         keyring=Keyring(store.keys, clock, keys),
         refusals=Counter(),
         adopt=adopt,
+        inspect=inspect,
     )
     guests = {path: Guest(path, app) for path, app in (mounts or {}).items()}
     app = FastAPI(
@@ -118,7 +121,7 @@ def create_hive(
         wrong_rate=RateLimit(settings.wrong_rate_per_s, settings.wrong_rate_burst),
         counts=parts.refusals,
         own_hosts=frozenset({host_of(settings.public_url)}) - {""},
-        open_paths=frozenset({"/health", webhook.PATH}),
+        open_paths=frozenset({"/health", webhook.PATH, webhook.GITEA_PATH}),
         open_prefixes=tuple(guests),
     )
     install(app)

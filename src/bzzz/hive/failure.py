@@ -74,7 +74,8 @@ def status_of(error: BzzzError) -> tuple[int, str, dict[str, str]]:
 
 async def _on_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette chose this handler by that type
-    phrase = HTTPStatus(error.status_code).phrase
+    # Python's own phrase for 422 changed between versions; programs read this name.
+    phrase = "invalid_request" if error.status_code == 422 else HTTPStatus(error.status_code).phrase
     return answer(error.status_code, phrase.lower().replace(" ", "_"), str(error.detail), error.headers)
 
 

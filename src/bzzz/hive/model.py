@@ -10,7 +10,18 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, Boolean, DateTime, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -56,6 +67,19 @@ class TaskReportRow(Base):
     details: Mapped[Any] = mapped_column(JSON)
     digest: Mapped[str] = mapped_column(String(64), unique=True)
     reported_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
+
+
+class ClientClaimRow(Base):
+    """One claim that Hive took for a client and that the client has not ended."""
+
+    __tablename__ = "bzzz_client_claims"
+    __table_args__ = (UniqueConstraint("project_id", "task_number", "agent"),)
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    project_id: Mapped[int] = mapped_column(ForeignKey("projects.id", ondelete="CASCADE"))
+    task_number: Mapped[int] = mapped_column(Integer)
+    agent: Mapped[str] = mapped_column(String(200))
+    claimed_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
 
 
 class WebhookDeliveryRow(Base):

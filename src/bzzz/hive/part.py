@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
+from bzzz.core.task import Repository
 from bzzz.hive.board import TaskBoard
 from bzzz.hive.change import ChangeHub
+from bzzz.hive.inspection import Finding
 from bzzz.hive.keyring import Keyring
 from bzzz.hive.project import Project
 from bzzz.hive.redact import Redactor
@@ -24,6 +26,10 @@ from bzzz.hive.store import HiveStore
 from bzzz.ports import Clock, Forge, Ledger
 
 _LOG = logging.getLogger("bzzz.hive")
+
+
+Inspector = Callable[[Repository], Awaitable[Sequence[Finding]]]
+"""Looks whether a repository is there and may be read and written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,7 @@ class HiveParts:
     keyring: Keyring
     refusals: Counter[str]
     adopt: Callable[[Project], None] | None = None
+    inspect: Inspector | None = None
 
     async def project(self, project_id: int) -> Project:
         """One project.

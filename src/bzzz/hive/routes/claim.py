@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from bzzz.core.task import Repository, TaskId
+from bzzz.core.task import TaskId
 from bzzz.errors import ServiceMissing
 from bzzz.hive.claim import next_record
 from bzzz.hive.part import HiveParts, PartsIn
+from bzzz.hive.project import Project
 from bzzz.hive.schema import NUMBER_MAX, ClaimAnswer, ClaimedAnswer, ClaimRequest, ErrorAnswer
 from bzzz.hive.standing import taken
 
@@ -32,7 +34,7 @@ async def claim(
     project = await parts.workable(project_id)
     repository = project.to_repository()
     task = TaskId(repository.key, wanted.task_number)
-    await _check_open(parts, repository, wanted.task_number)
+    await _check_open(parts, project, wanted.task_number)
     standing = await parts.ledger.read(repository, task.number)
     noted_s = int(parts.clock.wall_s())
     record = next_record(
@@ -46,6 +48,8 @@ async def claim(
     if record is None:
         assert standing is not None  # noqa: S101 - nothing standing can always be claimed
         return await taken(parts, repository, standing)
+    # Before the swap: a claim that is taken and not remembered would only go stale, never be moved on.
+    await run_in_threadpool(parts.store.note_client, project.id, task.number, wanted.agent_id)
     result = await parts.ledger.swap(repository, None if standing is None else standing.version, record)
     if not result.won or result.standing is None:
         return await taken(parts, repository, result.standing)
@@ -58,12 +62,13 @@ async def claim(
     )
 
 
-async def _check_open(parts: HiveParts, repository: Repository, number: int) -> None:
+async def _check_open(parts: HiveParts, project: Project, number: int) -> None:
+    repository = project.to_repository()
     try:
         issue = await parts.forge.read_issue(repository, number)
     except ServiceMissing as error:
         raise HTTPException(404, f"there is no issue {repository.key}#{number}: {error}") from None
-    label = parts.settings.task_label
+    label = project.label(parts.settings.task_label)
     if issue.is_pull or label.lower() not in {name.lower() for name in issue.labels}:
         raise HTTPException(404, f"{repository.key}#{number} is not a task: it has no label {label!r}")
     if issue.state != "open":

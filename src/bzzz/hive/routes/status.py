@@ -1,4 +1,7 @@
-"""``PUT .../status``: what became of a task. The same report twice is one report."""
+"""``PUT .../status``: what became of a task. The same report twice is one report.
+
+A report is stored first; then a claim that Hive took for that client is moved on (see ``settle``).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from fastapi import APIRouter, HTTPException, Path
 from fastapi.concurrency import run_in_threadpool
 
 from bzzz.hive.part import PartsIn
-from bzzz.hive.schema import NUMBER_MAX, DoneAnswer, ErrorAnswer, StatusRequest
+from bzzz.hive.schema import NUMBER_MAX, ErrorAnswer, StatusAnswer, StatusRequest
 from bzzz.hive.setting import METADATA_BYTES_MAX
+from bzzz.hive.settle import Told, settle
 
 router = APIRouter()
 
@@ -20,8 +24,8 @@ router = APIRouter()
 )
 async def status(
     parts: PartsIn, project_id: Annotated[int, Path(ge=1, le=NUMBER_MAX)], report: StatusRequest
-) -> DoneAnswer:
-    """Stores the report. It grants, moves and ends no claim: the claim ref does."""
+) -> StatusAnswer:
+    """Stores the report. It moves no claim but one that Hive took for this client."""
     try:
         details = parts.redactor.fresh().value(report.details())
         size_bytes = len(json.dumps(details, allow_nan=False))
@@ -32,4 +36,6 @@ async def status(
     new = await run_in_threadpool(parts.store.report, project_id, report.task_number, report.status, details)
     if new is None:
         raise HTTPException(404, f"there is no project {project_id}")
-    return DoneAnswer(new=new)
+    project = await parts.project(project_id)
+    told = Told(report.task_number, report.status, details, report.agent())
+    return StatusAnswer(new=new, claim=await settle(parts, project, told))
