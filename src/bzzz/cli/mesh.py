@@ -18,7 +18,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Who may join the mesh: its secret and invitations, and the peers that are kept out.",
+    help="Who may join the mesh: its secret and invitations, and the peers that are kept out.\n\n"
+    "Example:  bzzz mesh init",
 )
 
 ConfigFile = typer.Option(None, "--config", "-c", help="The settings file.", envvar="BZZZ_CONFIG")

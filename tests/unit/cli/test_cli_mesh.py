@@ -1,4 +1,7 @@
-"""``bzzz mesh``: make a mesh, hand it over in one line, revoke a peer; and what a node then takes from it."""
+"""``bzzz mesh``: make a mesh, hand it over in one line, revoke a peer; and what a node then takes from it.
+
+It speaks for bzzz.cli.mesh.
+"""
 
 from __future__ import annotations
 

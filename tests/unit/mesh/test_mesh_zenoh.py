@@ -1,4 +1,7 @@
-"""Zenoh as engine: discovery, gossip, routers, mutual TLS, deaths, and hostile neighbours, over real sockets."""
+"""Zenoh as engine: discovery, gossip, routers, mutual TLS, deaths, and hostile neighbours, over real sockets.
+
+It speaks for bzzz.mesh.zenoh_session.
+"""
 
 from __future__ import annotations
 

@@ -8,14 +8,15 @@ from typing import Any, cast
 
 import pytest
 from tests.support.hive_world import SmallForge
+from tests.support.manual_clock import ManualClock
 
 from bzzz.core.task import Repository, TaskId
 from bzzz.hive.capture_schema import PullItem
 from bzzz.hive.memory import MemoryHive
 from bzzz.journal.store import SqliteJournal
-from bzzz.runtime.clock import SystemClock
+from bzzz.ledger.memory import MemoryLedger, MemoryStore
 from bzzz.runtime.event_log import EventLog
-from bzzz.runtime.outbox import Outbox
+from bzzz.runtime.outbox import RETRY_S, Outbox
 from bzzz.runtime.shells import AgentChoice, Shells
 
 SHOP = Repository(1, "shop", "acme", "shop", "http://forge.test/acme/shop.git", "http://forge.test/api/v3")
@@ -44,14 +45,16 @@ async def test_a_delivery_is_captured_once_with_its_pull_request_and_check_also_
 ) -> None:
     hive = MemoryHive([SHOP])
     unused = cast("Any", None)
+    clock, store = ManualClock(), MemoryStore()
+    store.add(SHOP.key)
     shells = Shells(
         transport=unused,
-        ledger=unused,
+        ledger=MemoryLedger(store),
         forge=LabelForge(),
         hive=hive,
         runner=unused,
         journal=journal,
-        clock=SystemClock(),
+        clock=clock,
         agent=AgentChoice("walnut"),
         admit=unused,
     )
@@ -61,6 +64,7 @@ async def test_a_delivery_is_captured_once_with_its_pull_request_and_check_also_
     await outbox.deliver_once()
     assert (journal.outbox_length(), hive.captures) == (1, ())
     hive.back()
+    clock.advance(RETRY_S)
     await outbox.deliver_once()
     (kept,) = hive.captures
     assert journal.outbox_length() == 0
