@@ -3,9 +3,11 @@
 
 One session listens and finds peers. Zenoh takes addresses only when a session is opened, so an address that is
 dialled later gets a small session of its own, and so do the routers. What is published goes out on all of them;
-what comes in on one is passed on to the others, but not from or to routers, which every node has for itself. The
-methods block, so they belong in a thread; what comes in arrives in Zenoh's own threads, where signatures are
-checked, so that a flood slows down its sender and not this program's event loop.
+what comes in on one is passed on to the others, but not from or to routers, which every node has for itself.
+
+The methods block, so they belong in a thread. What comes in is read from short queues by threads of this module,
+where signatures are checked: a flood fills the queue and so slows down its sender, not this program's event loop.
+Zenoh could also call back from threads of its own, but a call that comes while the program ends aborts it.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import zenoh
 
@@ -34,7 +37,17 @@ from bzzz.mesh.zenoh_signature import MESSAGE, Signer, author_of
 from bzzz.ports import Received, TransportEvent
 
 NUMBER_BYTES = 16
+INCOMING_MAX = 256
+READER_END_S_MAX = 1.0
 _log = logging.getLogger("bzzz.mesh")
+
+
+class Source(Protocol):
+    """What is read from until its session is closed."""
+
+    def recv(self) -> Any:
+        """The next item, waiting for it; raises ``ZError`` when there will be none."""
+        ...
 
 
 class Engine:
@@ -44,9 +57,9 @@ class Engine:
         settings: of the mesh.
         identity: of the node.
         admits: whether a peer may be heard, by its proved id.
-        on_event: takes what came in; called from Zenoh's threads.
+        on_event: takes what came in; called from the reading threads.
         on_relay: takes what is to be run in the thread of this engine's methods, or says that there is no room;
-            called from Zenoh's threads.
+            called from the reading threads.
     """
 
     def __init__(
@@ -72,6 +85,7 @@ class Engine:
             identity.peer_id,
             presences_max=settings.presences_max,
             read_own_ips=read_own_ips,
+            reason=f"it left, its connection ended, or it was silent for {settings.silence_s_max:g} s",
         )
         self._seen = SeenMessages(settings.seen_messages_max)
         start = secrets.token_bytes(NUMBER_BYTES // 2)
@@ -81,6 +95,7 @@ class Engine:
         self._closed = False
         self._tokens: list[zenoh.LivelinessToken] = []
         self._listen: tuple[Address, ...] = ()
+        self._readers: list[threading.Thread] = []
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -165,6 +180,8 @@ class Engine:
         for session in self._sessions:
             with contextlib.suppress(zenoh.ZError):
                 session.close()
+        for reader in self._readers:
+            reader.join(READER_END_S_MAX)
 
     def _put(self, key: str, payload: bytes, attachment: bytes, sessions: Sequence[zenoh.Session]) -> None:
         block = zenoh.CongestionControl.BLOCK
@@ -193,46 +210,52 @@ class Engine:
             self._sessions += (session,)
         zid = str(session.zid())
 
-        def heard(sample: zenoh.Sample) -> None:
-            self._heard(session, sample)
-
-        def noticed(event: zenoh.TransportEvent) -> None:
-            self._linked(session, event)
-
-        def told(sample: zenoh.Sample) -> None:
-            self._presence(session, zid, sample)
-
         # Messages are subscribed to before the presence is told, so whoever sees that this node is here is heard.
-        session.declare_subscriber(
+        messages = session.declare_subscriber(
             self._keys.all_topics,
-            zenoh.handlers.Callback(heard, indirect=False),
+            zenoh.handlers.FifoChannel(INCOMING_MAX),
             allowed_origin=zenoh.Locality.REMOTE,
         )
-        session.info.declare_transport_events_listener(noticed, history=True)
-        session.liveliness().declare_subscriber(self._keys.all_nodes, told, history=True)
+        self._follow(messages, lambda sample: self._heard(session, sample))
+        links = session.info.declare_transport_events_listener(
+            zenoh.handlers.FifoChannel(INCOMING_MAX), history=True
+        )
+        self._follow(links, lambda event: self._linked(session, event))
+        presences = session.liveliness().declare_subscriber(
+            self._keys.all_nodes, zenoh.handlers.FifoChannel(INCOMING_MAX), history=True
+        )
+        self._follow(presences, lambda sample: self._presence(session, zid, sample))
         presence = Presence(self._own_peer, zid, self.addresses)
         text = write_presence(self._signer, self._settings.mesh_name, presence)
         self._tokens.append(session.liveliness().declare_token(self._keys.nodes + text))
 
-    # --- what comes in, in Zenoh's threads -------------------------------------------------------------------
+    def _follow(self, source: Source, take: Callable[[Any], None]) -> None:
+        def read() -> None:
+            while True:
+                try:
+                    item = source.recv()
+                except zenoh.ZError:
+                    return  # the session was closed
+                try:
+                    take(item)
+                except PeerError as error:
+                    self._count(f"dropped_{error.reason}")
+                except Exception as error:
+                    # Whatever a hostile message does, the next one is read.
+                    self._count("dropped_malformed")
+                    _log.debug("dropped what could not be read: %s", error)
+
+        reader = threading.Thread(target=read, name="bzzz-mesh-reader", daemon=True)
+        self._readers.append(reader)
+        reader.start()
+
+    # --- what comes in, in the reading threads -------------------------------------------------------------------
 
     def _heard(self, session: zenoh.Session, sample: zenoh.Sample) -> None:
-        try:
-            event = self._read(session, sample)
-        except PeerError as error:
-            self._count(f"dropped_{error.reason}")
-        except Exception:
-            # Zenoh would print a traceback for each; a hostile message must not do that.
-            self._count("dropped_malformed")
-        else:
-            if event is not None:
-                self._on_event(event)
-
-    def _read(self, session: zenoh.Session, sample: zenoh.Sample) -> Received | None:
         topic = self._keys.topic_of(str(sample.key_expr))
         others = self._others(session)
         if topic not in self._topics and not others:
-            return None
+            return
         if sample.kind != zenoh.SampleKind.PUT:
             raise PeerError("malformed", "a deletion")
         if len(sample.payload) > self._settings.payload_bytes_max:
@@ -251,7 +274,8 @@ class Engine:
         key = str(sample.key_expr)
         if others and not self._on_relay(lambda: self._relay(key, payload, attachment, others)):
             self._count("dropped_relay")
-        return Received(topic, peer, payload) if topic in self._topics else None
+        if topic in self._topics:
+            self._on_event(Received(topic, peer, payload))
 
     def _others(self, session: zenoh.Session) -> tuple[zenoh.Session, ...]:
         """Where to pass on what comes in on one session."""
@@ -271,17 +295,14 @@ class Engine:
 
     def _presence(self, session: zenoh.Session, viewer: str, sample: zenoh.Sample) -> None:
         text = str(sample.key_expr).removeprefix(self._keys.nodes)
-        try:
-            presence = read_presence(text, self._settings.mesh_name)
-            self._check_admitted(presence.peer)
-            with self._lock:
-                if sample.kind == zenoh.SampleKind.PUT:
-                    events = self._table.appeared(viewer, presence, routed=session is self._routed)
-                else:
-                    events = self._table.vanished(viewer, presence)
-                self._tell(events)
-        except PeerError as error:
-            self._count(f"dropped_{error.reason}")
+        presence = read_presence(text, self._settings.mesh_name)
+        self._check_admitted(presence.peer)
+        with self._lock:
+            if sample.kind == zenoh.SampleKind.PUT:
+                events = self._table.appeared(viewer, presence, routed=session is self._routed)
+            else:
+                events = self._table.vanished(viewer, presence)
+            self._tell(events)
 
     def _linked(self, session: zenoh.Session, event: zenoh.TransportEvent) -> None:
         other = str(event.transport.zid)
@@ -291,8 +312,7 @@ class Engine:
                 self._tell(self._table.opened(other, remote_ip))
         else:
             with self._lock:
-                silence = f"its connection ended, or it was silent for {self._settings.silence_s_max:g} s"
-                self._tell(self._table.closed(other, silence))
+                self._tell(self._table.closed(other))
 
     def _tell(self, events: Sequence[TransportEvent]) -> None:
         # Under the lock, so that a peer's coming and going are told in their order.

@@ -20,7 +20,6 @@ from bzzz.mesh.address import PEER_ADDRESSES_MAX, parse_address, useful_addresse
 from bzzz.mesh.zenoh_signature import PRESENCE, Signer, author_of
 from bzzz.ports import PeerConnected, PeerDisconnected
 
-LEFT = "it left the mesh"
 PRESENCE_CHARS_MAX = 4096
 _CHUNKS = 4
 
@@ -66,6 +65,7 @@ class PresenceTable:
         own_peer: this node, which is never among its peers.
         presences_max: more are refused.
         read_own_ips: this host's IP addresses, read when an address has to be judged.
+        reason: what is said of a peer that is connected no more; which of its ends came first tells nothing.
     """
 
     def __init__(
@@ -74,10 +74,12 @@ class PresenceTable:
         *,
         presences_max: int,
         read_own_ips: Callable[[], Collection[str]],
+        reason: str,
     ) -> None:
         self._own_peer = own_peer
         self._presences_max = presences_max
         self._read_own_ips = read_own_ips
+        self._reason = reason
         self._presences: dict[tuple[str, str, str], tuple[Presence, bool]] = {}
         self._links: Counter[str] = Counter()
         self._ips: dict[str, str] = {}
@@ -102,32 +104,32 @@ class PresenceTable:
         if at not in self._presences and len(self._presences) >= self._presences_max:
             raise PeerError("presence", f"more than {self._presences_max}")
         self._presences[at] = (presence, routed)
-        return self._judge((presence.peer,), LEFT)
+        return self._judge((presence.peer,))
 
     def vanished(self, viewer: str, presence: Presence) -> Sequence[PeerConnected | PeerDisconnected]:
         """A token is gone from the view of one of this node's sessions."""
         self._presences.pop((viewer, presence.peer, presence.session), None)
-        return self._judge((presence.peer,), LEFT)
+        return self._judge((presence.peer,))
 
     def opened(self, session: str, remote_ip: str | None) -> Sequence[PeerConnected | PeerDisconnected]:
         """A connection to a session is up."""
         self._links[session] += 1
         if remote_ip is not None:
             self._ips[session] = remote_ip
-        return self._judge(self._peers_of(session), LEFT)
+        return self._judge(self._peers_of(session))
 
-    def closed(self, session: str, reason: str) -> Sequence[PeerConnected | PeerDisconnected]:
+    def closed(self, session: str) -> Sequence[PeerConnected | PeerDisconnected]:
         """A connection to a session is gone."""
         self._links[session] -= 1
         if self._links[session] <= 0:
             del self._links[session]
             self._ips.pop(session, None)
-        return self._judge(self._peers_of(session), reason)
+        return self._judge(self._peers_of(session))
 
     def _peers_of(self, session: str) -> tuple[str, ...]:
         return tuple({peer for _, peer, named in self._presences if named == session})
 
-    def _judge(self, peers: Sequence[str], reason: str) -> Sequence[PeerConnected | PeerDisconnected]:
+    def _judge(self, peers: Sequence[str]) -> Sequence[PeerConnected | PeerDisconnected]:
         events: list[PeerConnected | PeerDisconnected] = []
         for peer in peers:
             held = [found for found in self._presences.values() if found[0].peer == peer]
@@ -137,7 +139,7 @@ class PresenceTable:
                 self._connected[peer] = addresses
                 events.append(PeerConnected(peer, addresses))
             elif not linked and self._connected.pop(peer, None) is not None:
-                events.append(PeerDisconnected(peer, reason))
+                events.append(PeerDisconnected(peer, self._reason))
         return events
 
     def _useful(self, presence: Presence) -> tuple[str, ...]:

@@ -236,7 +236,7 @@ class ZenohTransport:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *args)
 
     def _relay(self, send: Callable[[], None]) -> bool:
-        """Called from Zenoh's threads, which must not wait for a congested way out."""
+        """Called from the engine's reading threads, which must not wait for a congested way out."""
         if not self._relaying.acquire(blocking=False):
             return False
         with contextlib.suppress(RuntimeError):  # stopped just now

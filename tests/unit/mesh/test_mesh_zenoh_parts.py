@@ -20,7 +20,7 @@ from bzzz.mesh.zenoh_config import (
 )
 from bzzz.mesh.zenoh_endpoint import address_of_endpoint, endpoint_of
 from bzzz.mesh.zenoh_key import TOPIC_CHARS_MAX, KeySpace
-from bzzz.mesh.zenoh_presence import LEFT, Presence, PresenceTable, read_presence, write_presence
+from bzzz.mesh.zenoh_presence import Presence, PresenceTable, read_presence, write_presence
 from bzzz.mesh.zenoh_seen import SeenMessages
 from bzzz.mesh.zenoh_settings import TlsFiles, ZenohSettings
 from bzzz.mesh.zenoh_signature import MESSAGE, PRESENCE, SEAL_BYTES, Signer, author_of
@@ -141,7 +141,7 @@ def test_what_is_no_presence_is_refused(text: str) -> None:
 
 
 def table(**settings: object) -> PresenceTable:
-    chosen = {"presences_max": 3, "read_own_ips": lambda: OWN_IPS, **settings}
+    chosen = {"presences_max": 3, "read_own_ips": lambda: OWN_IPS, "reason": "gone", **settings}
     return PresenceTable(A.peer_id, **chosen)  # type: ignore[arg-type]
 
 
@@ -153,7 +153,7 @@ def test_a_peer_is_connected_by_a_presence_and_a_connection_to_its_session() -> 
     assert list(one.appeared("own", presence_of())) == []
     assert list(one.opened("5e55", "192.0.2.7")) == [CONNECTED]
     assert one.connected == {B.peer_id: CONNECTED.addresses}
-    assert list(one.closed("5e55", "gone")) == [PeerDisconnected(B.peer_id, "gone")]
+    assert list(one.closed("5e55")) == [PeerDisconnected(B.peer_id, "gone")]
     assert one.connected == {}
 
 
@@ -161,8 +161,8 @@ def test_presence_and_connection_may_come_in_either_order_and_go_in_either() -> 
     one = table()
     assert list(one.opened("5e55", "192.0.2.7")) == []
     assert list(one.appeared("own", presence_of())) == [CONNECTED]
-    assert list(one.vanished("own", presence_of())) == [PeerDisconnected(B.peer_id, LEFT)]
-    assert list(one.closed("5e55", "gone")) == []
+    assert list(one.vanished("own", presence_of())) == [PeerDisconnected(B.peer_id, "gone")]
+    assert list(one.closed("5e55")) == []
 
 
 def test_a_peer_with_two_sessions_is_connected_once_and_until_the_last_ends() -> None:
@@ -171,8 +171,8 @@ def test_a_peer_with_two_sessions_is_connected_once_and_until_the_last_ends() ->
     for session in ("1", "2"):
         told += [*one.appeared("own", presence_of(session=session)), *one.opened(session, "192.0.2.7")]
     assert told == [CONNECTED]
-    assert list(one.closed("1", "gone")) == []
-    assert list(one.closed("2", "gone")) == [PeerDisconnected(B.peer_id, "gone")]
+    assert list(one.closed("1")) == []
+    assert list(one.closed("2")) == [PeerDisconnected(B.peer_id, "gone")]
 
 
 def test_a_presence_stays_while_another_session_still_sees_it() -> None:
@@ -181,7 +181,7 @@ def test_a_presence_stays_while_another_session_still_sees_it() -> None:
     one.appeared("main", presence_of())
     one.appeared("dialled", presence_of())
     assert list(one.vanished("dialled", presence_of())) == []
-    assert list(one.vanished("main", presence_of())) == [PeerDisconnected(B.peer_id, LEFT)]
+    assert list(one.vanished("main", presence_of())) == [PeerDisconnected(B.peer_id, "gone")]
 
 
 def test_who_names_anothers_session_does_not_hide_it() -> None:
