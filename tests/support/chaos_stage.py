@@ -237,6 +237,17 @@ class ChaosStage:
     async def api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return await self.stage.forge_api(method, path, body)
 
+    async def comment(self, number: int, repository: str = "work") -> str:
+        """Wait for a comment under an issue; gives the first."""
+        path = f"/repos/{OWNER}/{repository}/issues/{number}/comments"
+        try:
+            async with asyncio.timeout(WAIT_S_MAX):
+                while not (found := await self.api("GET", path)):  # noqa: ASYNC110  a server
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise AssertionError(f"nobody comments on {repository}#{number}\n{self.tell()}") from None
+        return str(found[0]["body"])
+
     async def told_hive(self, number: int, status: str, repository: str = "work") -> None:
         """Wait until Hive has been told that a task has this status, whoever asks it."""
         project = list(self._places).index(repository) + 1

@@ -24,6 +24,8 @@ import bzzz
 HUB = "10.77.0.1"
 ADDRESSES = {"walnut": "10.77.0.2", "acacia": "10.77.0.3"}
 TTL_S = 60
+RETRY_S_MAX = 100.0
+"""The longest pause between two tries to reach a server that was away for long, with one try's own time."""
 
 
 def run(*words: str) -> None:
@@ -161,8 +163,8 @@ async def cut_and_heal(
     # The delivery that was in the air arrives at the server; of the one that had arrived, the answer is lost.
     sent.hold.release()
     stands.hold.cut()
-    await chaos.event("walnut", "notice", text="work saved to", task=f"/work#{sent.number}")
-    await chaos.event("walnut", "report", report="delivered", task=f"/work#{stands.number}")
+    await chaos.event("walnut", "notice", text="work saved to", task=f"/work#{sent.number}", timeout_s=RETRY_S_MAX)
+    await chaos.event("walnut", "report", report="delivered", task=f"/work#{stands.number}", timeout_s=RETRY_S_MAX)
     return {"sent": await fact(chaos, sent.number), "stands": await fact(chaos, stands.number)}
 
 

@@ -43,11 +43,16 @@ async def test_a_forge_killed_and_restarted_at_any_step_costs_nobody_anything(ch
 
 
 @pytest.mark.timeout(60)
-async def test_a_report_that_hive_missed_for_the_whole_attempt_arrives_when_it_is_back(chaos: ChaosStage) -> None:
-    """Field note 5: the forge is there, Hive is not; the work is done and delivered, and told in the end."""
+async def test_a_node_works_on_what_it_knew_while_hive_is_away_and_its_reports_arrive_when_it_is_back(
+    chaos: ChaosStage,
+) -> None:
+    """Field note 5: even a node that starts anew meanwhile works on, since the forge is there, and tells later."""
     await chaos.start("walnut", tasks={"watch_interval_s": 1})
     await chaos.event("walnut", "notice", text="2 repositories to work on")
     back = chaos.door.answer(lambda request: request.path.startswith("/api/"), b"")
+    await chaos.kill("walnut")
+    await chaos.start("walnut", tasks={"watch_interval_s": 1})
+    await chaos.event("walnut", "notice", level="warning", text="going on with the 2 repositories known before")
     number = await chaos.issue()
     await chaos.event("walnut", "report", report="delivered")
     await chaos.event("walnut", "report_waits", task=f"/work#{number}")
