@@ -100,6 +100,8 @@ TRANSITIONS: Mapping[tuple[ClaimState, ClaimEvent], ClaimState] = MappingProxyTy
         (S.ESCALATING, E.SWAP_LOST): S.IDLE,
         (S.ESCALATING, E.SWAP_REFUSED): S.IDLE,
         (S.LOSING, E.WORK_SAVED): S.IDLE,
+        # After a restart: delivered before the crash, and what else there was is saved now.
+        (S.LOSING, E.DELIVERY_FOUND): S.PUBLISHING,
     }
 )
 
