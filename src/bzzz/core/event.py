@@ -16,10 +16,11 @@ from bzzz.core.task import Repository, Task, TaskId
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What the journal knew of one task when this node last ended.
+    """What the journal knew of one claim when this node last ended.
 
     ``record`` is the newest record that this node wrote or tried to write. ``outcome`` is how the attempt
-    ended, if it did; ``has_work`` whether something of it is on this machine.
+    ended, if it did; ``has_work`` whether something of it is on this machine. ``more_work`` says that, under
+    the same claim, there is work of another attempt too, which is not in ``commit`` nor known to be saved.
     """
 
     task: Task
@@ -27,6 +28,7 @@ class Recovered:
     outcome: Outcome | None = None
     has_work: bool = False
     commit: str | None = None
+    more_work: bool = False
 
 
 @dataclass(frozen=True, slots=True)

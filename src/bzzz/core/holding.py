@@ -197,7 +197,13 @@ class Holding:
     def _settle(self, entry: Entry) -> None:
         """Take the next step of a claim that is held, or being lost."""
         if entry.state is ClaimState.LOSING:
-            if not entry.running and self.rescue.nothing_unsaved(entry):
+            if entry.running or not self.rescue.nothing_unsaved(entry):
+                return
+            own = entry.own
+            if own is not None and own == entry.standing and own.record.state is RecordState.DELIVERED:
+                # A restart found the delivery, and has saved what else there was.
+                self.publishing.found_delivered(entry, own)
+            else:
                 entry.happen(ClaimEvent.WORK_SAVED)
                 epoch = entry.own.record.epoch if entry.own is not None else 0
                 self._claimant.leave(entry, epoch)

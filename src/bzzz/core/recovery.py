@@ -76,11 +76,14 @@ class Recovery:
             ctx.emit(JoinTopic(task_topic(entry.task.id)))
             ctx.notice("info", f"resuming with epoch {record.epoch}", entry.task.id)
             self._swaps.send(entry, standing.version, self._claimant.child(standing, RecordState.HELD), "renew")
-        elif standing is not None and is_own(standing, record, RecordState.DELIVERED):
+        elif standing is not None and is_own(standing, record, RecordState.DELIVERED) and not recovered.more_work:
             self._publishing.found_delivered(entry, standing)
         else:
             # Given back before the crash, or never won, or moved on: only the work is left to keep.
-            entry.own = Observation(standing.version, record) if standing is not None else None
+            entry.own = None
+            if standing is not None:
+                delivered = is_own(standing, record, RecordState.DELIVERED)
+                entry.own = standing if delivered else Observation(standing.version, record)
             entry.happen(ClaimEvent.CLAIM_MOVED)
             if entry.own is None:
                 entry.save_given_up = recovered.has_work
@@ -97,6 +100,10 @@ class Recovery:
             return
         if outcome is Outcome.PROVED and not (commit and recovered.has_work):
             return
+        if outcome is Outcome.PROVED and recovered.more_work:
+            entry.save_given_up = (
+                True  # only this commit is about to be published; the rest stays for the next start
+            )
         entry.ended = AttemptEnded(
             entry.task.id, recovered.record.epoch, outcome, "ended before the restart", recovered.has_work, commit
         )

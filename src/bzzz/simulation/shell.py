@@ -273,7 +273,8 @@ class Shell:
         for key in sorted(self.journal):
             task, record = self.journal[key]
             folder = self.folders.get(key, Folder())
-            found.append(ev.Recovered(task, record, folder.outcome, bool(folder.pieces), folder.commit))
+            more = any(piece != folder.commit for piece in folder.pieces)
+            found.append(ev.Recovered(task, record, folder.outcome, bool(folder.pieces), folder.commit, more))
         return found
 
     # --- the rest ---------------------------------------------------------------------------------------

@@ -169,6 +169,8 @@ class World:
             self._play(healed_ms + HEALING_MS_MAX, self.checkers.all_ended)
         if not self.violations and self.checkers.all_ended():
             self._play(self.now_ms + (SETTLING_MS if self.kinds else CALM_SETTLING_MS))
+            # A lie may have made somebody look again at this very moment; that has its end, too.
+            self._play(self.now_ms + SETTLING_MS, self.checkers.all_ended)
         if not self.violations:
             self.checkers.at_end()
         return self._result()

@@ -486,3 +486,59 @@ def test_a_claim_heard_of_oneself_is_no_reason_to_stop() -> None:
     node.hear("other", claim_word("me", 1, incarnation=3))
     assert not of(node.effects, fx.StopAttempt)
     assert not of(node.effects, fx.ReadClaim)
+
+
+def test_a_listing_that_comes_late_does_not_undo_what_is_known() -> None:
+    node = OneCore()
+    node.start()
+    before = node.other_claims()
+    stale = node.ledger.claims()
+    released = replace(before.record, state=RecordState.RELEASED, nonce="r")
+    assert node.ledger.swap(before.version, released, "other").won
+    node.listed()
+    node.confirm(admitted=True)
+    write = of(node.effects, fx.SwapClaim)[0]
+    node.answer(write, ev.SwapEnd.UNAVAILABLE)
+    node.step(ev.TasksListed("acme/garden", (TASK,), stale))
+    known = node.entry.standing
+    assert known is not None
+    assert known.record == released
+
+
+def test_a_delivery_before_the_crash_does_not_let_other_work_of_the_claim_be_forgotten() -> None:
+    """An earlier attempt's work, which the server would not take then, is saved before anything is dropped."""
+    node = OneCore()
+    record = earlier(node, RecordState.DELIVERED)
+    node.start(ev.Recovered(TASK, record, Outcome.PROVED, True, "c", more_work=True))
+    effects = node.read()
+    assert only(effects, fx.SaveWork).epoch == 1
+    assert not of(effects, fx.OpenPull)
+    assert only(node.step(ev.WorkSaved(TASK.id, 1, "refs/1")), fx.OpenPull)
+    node.step(ev.PullFound(TASK.id, "https://forge.example/1"))
+    assert only(node.effects, fx.Forget)
+    settled(node)
+
+
+def test_proved_work_beside_other_unsaved_work_is_delivered_and_nothing_is_forgotten_yet() -> None:
+    node = OneCore()
+    node.start(ev.Recovered(TASK, earlier(node), Outcome.PROVED, True, "c0ffee", more_work=True))
+    node.answer(only(node.read(), fx.SwapClaim))
+    node.answer(of(node.effects, fx.DeliverWork)[0])
+    node.step(ev.PullFound(TASK.id, "https://forge.example/1"))
+    assert not of(node.effects, fx.Forget)
+    settled(node)
+
+
+@pytest.mark.parametrize("more_work", [False, True])
+def test_a_delivery_that_never_landed_is_not_taken_for_one(more_work: bool) -> None:
+    """The journal says that it was tried; the ledger says that somebody else holds the task."""
+    node = OneCore()
+    record = earlier(node)
+    node.other_claims()
+    tried = replace(record, state=RecordState.DELIVERED, nonce="tried", branch="b", commit="c")
+    node.start(ev.Recovered(TASK, tried, Outcome.PROVED, True, "c", more_work=more_work))
+    assert only(node.read(), fx.SaveWork).epoch == 1
+    effects = node.step(ev.WorkSaved(TASK.id, 1, "refs/1"))
+    assert not of(effects, fx.OpenPull)
+    assert only(effects, fx.Forget).epoch == 1
+    settled(node)

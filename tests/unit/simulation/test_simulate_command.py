@@ -20,7 +20,7 @@ RUNNER = CliRunner()
 
 
 def test_json_is_one_object_on_standard_output_and_the_seed_is_told_apart() -> None:
-    result = RUNNER.invoke(APP, ["--nodes", "3", "--tasks", "6", "--seeds", "4", "--json"])
+    result = RUNNER.invoke(APP, ["--nodes", "3", "--tasks", "6", "--seeds", "4", "--seed", "11", "--json"])
     assert result.exit_code == 0
     value = json.loads(result.stdout)
     assert value["seeds"] == 4
