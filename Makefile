@@ -1,7 +1,7 @@
 # Bzzz: everything a developer or a new user runs. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos bench format lint lock clean
+.PHONY: help setup demo test chaos interop bench format lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,9 @@ lint: setup ## the checks that run no test
 format: setup ## rewrite all code in the house's form
 	@.venv/bin/ruff format --quiet .
 	@.venv/bin/ruff check --quiet --fix .
+
+interop: setup ## nodes beside js-libp2p and go-libp2p, where Node or Go is installed
+	@scripts/interop.sh
 
 bench: setup ## run the benchmarks into bench/results.json (NAMES="ledger mesh" runs some)
 	@.venv/bin/python -m benchmarks $(NAMES)

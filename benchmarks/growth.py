@@ -33,7 +33,7 @@ from bzzz.ledger.memory import MemoryLedger, MemoryStore
 from bzzz.runtime.clock import SystemClock
 from bzzz.runtime.event_log import EventLog
 from bzzz.runtime.outbox import Outbox
-from bzzz.runtime.shells import Shells
+from bzzz.runtime.shells import AgentChoice, Shells
 from bzzz.simulation.forge import REPOSITORY
 from bzzz.simulation.shell import Shell
 from bzzz.simulation.world import Scale, World
@@ -166,6 +166,7 @@ async def _label_writes(reports: list[fx.Report]) -> int:
             hive=None,
             escalate=None,
             clock=SystemClock(),
+            agent=AgentChoice("simulated"),
         )
         outbox = Outbox(cast("Shells", shells), lambda _: REPOSITORY, EventLog(time.time))
         for report in reports:

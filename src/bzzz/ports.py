@@ -22,14 +22,12 @@ class Clock(Protocol):
 
     def now_ms(self) -> int:
         """Monotonic milliseconds; never goes back, and is compared on this machine alone."""
-        ...
 
     def wall_s(self) -> float:
         """Seconds since the Unix epoch, for people and envelopes; never read to decide."""
-        ...
 
 
-# --- mesh -----------------------------------------------------------------------------------------------
+# --- mesh ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +75,10 @@ class Transport(Protocol):
     @property
     def peer_id(self) -> str:
         """This node's own identity on the mesh, stable over restarts."""
-        ...
 
     @property
     def addresses(self) -> tuple[str, ...]:
         """Concrete multiaddrs where this node listens, with ``/p2p/<peer id>``; empty before ``start``."""
-        ...
 
     async def start(self) -> None:
         """Listen, then discover and dial.
@@ -90,19 +86,15 @@ class Transport(Protocol):
         Raises:
             TransportError: the port is taken, the identity cannot be read, ...
         """
-        ...
 
     async def stop(self) -> None:
         """End connections and tasks; a second call does nothing."""
-        ...
 
     async def join(self, topic: str) -> None:
         """Receive what is published on ``topic``; joining twice is joining once."""
-        ...
 
     async def leave(self, topic: str) -> None:
         """Stop receiving ``topic``; leaving what was not joined does nothing."""
-        ...
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Send to every peer that joined ``topic``; one's own messages do not come back.
@@ -111,7 +103,6 @@ class Transport(Protocol):
             PayloadTooLarge: above the transport's ``payload_bytes_max``.
             TransportError: not started, or the engine is down.
         """
-        ...
 
     async def dial(self, address: str) -> None:
         """Keep a connection to this multiaddr (``/ip4/../tcp/../p2p/..``); redialled with backoff.
@@ -119,11 +110,9 @@ class Transport(Protocol):
         Raises:
             TransportError: not a multiaddr, or one without a peer id.
         """
-        ...
 
     async def probe(self, address: str, timeout_s: float) -> Probe:
         """Check one multiaddr with a plain connection attempt, apart from existing connections."""
-        ...
 
     async def receive(self) -> TransportEvent:
         """The next event, waiting for it. One reader at a time.
@@ -131,18 +120,15 @@ class Transport(Protocol):
         Raises:
             TransportError: the transport was stopped.
         """
-        ...
 
     def peers(self) -> Mapping[str, tuple[str, ...]]:
         """Connected peers and the addresses they are known by."""
-        ...
 
     def counters(self) -> Mapping[str, int]:
         """Counts since start: received, published, and drops by reason (``dropped_<reason>``)."""
-        ...
 
 
-# --- ledger ---------------------------------------------------------------------------------------------
+# --- ledger ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +170,9 @@ class Ledger(Protocol):
         Raises:
             LedgerRefused: what stands there is not a claim record; says so, names ref and commit.
         """
-        ...
 
     async def list(self, repository: Repository) -> Mapping[int, Observation]:
         """All claims of a repository, by issue number; unreadable records are left out and counted."""
-        ...
 
     async def swap(self, repository: Repository, expected: Version | None, record: ClaimRecord) -> SwapResult:
         """Append ``record`` after ``expected`` (``None``: as the first). One round trip when it is won.
@@ -198,7 +182,6 @@ class Ledger(Protocol):
         Raises:
             LedgerUncertain: the write was sent, and reading failed too.
         """
-        ...
 
     async def deliver(
         self, repository: Repository, expected: Version, record: ClaimRecord, work: Work
@@ -212,7 +195,6 @@ class Ledger(Protocol):
                 branch named ``bzzz`` blocks the name, the branch is protected, or the token is read-only.
             LedgerUncertain: as for ``swap``.
         """
-        ...
 
     async def rescue(self, repository: Repository, number: int, epoch: int, work: Work) -> str:
         """Save unpublished work under ``refs/bzzz/rescue/<number>/<epoch>``; never overwrites.
@@ -220,22 +202,18 @@ class Ledger(Protocol):
         Returns:
             the ref it was saved under (with a suffix where other work was saved there before).
         """
-        ...
 
     async def history(self, repository: Repository, number: int) -> Sequence[Observation]:
         """The whole chain of a task, oldest first."""
-        ...
 
     def counters(self) -> Mapping[str, int]:
         """Counts since start: requests, swaps won, lost, uncertain, unreadable records."""
-        ...
 
     async def close(self) -> None:
         """Release connections."""
-        ...
 
 
-# --- forge ----------------------------------------------------------------------------------------------
+# --- forge ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,50 +234,39 @@ class Forge(Protocol):
 
     async def list_issues(self, repository: Repository, label: str) -> IssueListing:
         """All open issues (no pull requests) that carry ``label``, all pages, conditional on ETags."""
-        ...
 
     async def read_issue(self, repository: Repository, number: int) -> Issue:
         """One issue as it stands now."""
-        ...
 
     async def list_comments(self, repository: Repository, number: int) -> Sequence[Comment]:
         """Comments of an issue, oldest first, bounded by ``comments_max``."""
-        ...
 
     async def comment(self, repository: Repository, number: int, body: str, *, key: str) -> None:
         """Write a comment once: ``key`` is kept in it invisibly, and found there means already written."""
-        ...
 
     async def add_labels(self, repository: Repository, number: int, labels: Sequence[str]) -> None:
         """Add labels; those that are there stay."""
-        ...
 
     async def remove_label(self, repository: Repository, number: int, label: str) -> None:
         """Remove a label; one that is not there is success."""
-        ...
 
     async def find_pull(self, repository: Repository, branch: str) -> Pull | None:
         """The newest pull request, open or closed, whose head is ``branch`` of this repository."""
-        ...
 
     async def list_pulls(self, repository: Repository) -> Sequence[Pull]:
         """The pull requests that changed last, open and closed, at most a page of them; conditional on its ETag."""
-        ...
 
     async def open_pull(self, repository: Repository, *, branch: str, base: str, title: str, body: str) -> Pull:
         """Open a pull request; found by head branch first, so that asking twice makes one."""
-        ...
 
     def counters(self) -> Mapping[str, int]:
         """Counts since start: requests, not_modified, writes, limited, errors."""
-        ...
 
     async def close(self) -> None:
         """Release connections."""
-        ...
 
 
-# --- Hive -----------------------------------------------------------------------------------------------
+# --- Hive ---
 
 
 class Hive(Protocol):
@@ -310,13 +277,17 @@ class Hive(Protocol):
 
     async def active_repositories(self) -> Sequence[Repository]:
         """Repositories that agents may work on now."""
-        ...
 
     async def report_status(
         self, repository: Repository, number: int, status: str, metadata: Mapping[str, Any]
     ) -> None:
         """Tell what became of a task: ``in_progress``, ``completed``, ``failed`` or ``escalated``."""
-        ...
+
+    async def capture(self, kind: str, repository: Repository, number: int, body: Mapping[str, Any]) -> None:
+        """Hand over what was done for a task: ``submit-work``, ``create-pr`` or ``log-prompt``.
+
+        The same item may be sent again and counts once.
+        """
 
     async def changes(self) -> str:
         """Wait for the next sign that a repository changed; returns its ``owner/name``.
@@ -324,14 +295,12 @@ class Hive(Protocol):
         A hint that saves a polling interval, from a stream that this call opens where needed. An empty
         string means that the stream was (re)opened and anything may have changed.
         """
-        ...
 
     async def close(self) -> None:
         """Release connections."""
-        ...
 
 
-# --- agents ---------------------------------------------------------------------------------------------
+# --- agents ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -405,30 +374,24 @@ class AgentRunner(Protocol):
         Raises:
             AgentError: the worker could not be spawned.
         """
-        ...
 
     async def stop(self, attempt_id: str, reason: str) -> None:
         """End an attempt, saving its work first; its ``AttemptFinished`` follows. Unknown ids do nothing."""
-        ...
 
     async def receive(self) -> AttemptEvent:
         """The next event of any attempt, waiting for it. One reader at a time."""
-        ...
 
     async def recover(self) -> Sequence[AttemptFinished]:
         """At start: end every process a dead node left, and tell the attempts it left, with their work."""
-        ...
 
     async def forget(self, attempt_id: str) -> None:
         """Delete an attempt's folder; only after its work is on the server or there was none."""
-        ...
 
     async def close(self) -> None:
         """End all attempts, saving their work."""
-        ...
 
 
-# --- journal --------------------------------------------------------------------------------------------
+# --- journal ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -449,48 +412,36 @@ class Journal(Protocol):
 
     def next_incarnation(self) -> int:
         """Count one more start, and tell which it is."""
-        ...
 
     def repositories(self) -> Sequence[Repository]:
         """The list of repositories kept last."""
-        ...
 
     def keep_repositories(self, repositories: Sequence[Repository]) -> None:
         """Replace the kept list."""
-        ...
 
     def remember(self, task: Task, record: ClaimRecord) -> None:
         """Keep the newest record that this node wrote, or is about to write, for a task."""
-        ...
 
     def remembered(self) -> Sequence[tuple[Task, ClaimRecord]]:
         """All tasks that were remembered and not forgotten."""
-        ...
 
     def forget(self, task: TaskId) -> None:
         """Nothing of this task is left to recover."""
-        ...
 
     def enqueue(self, task: TaskId, epoch: int, kind: str, data: Mapping[str, Any]) -> None:
         """Add a report to the outbox; the same task, epoch and kind again is the same report."""
-        ...
 
     def pending(self, items_max: int) -> Sequence[OutboxItem]:
         """The oldest reports that are not delivered yet, in order."""
-        ...
 
     def delivered(self, item_id: int) -> None:
         """This report arrived."""
-        ...
 
     def postponed(self, item_id: int) -> None:
         """This report did not arrive; one more try is counted."""
-        ...
 
     def outbox_length(self) -> int:
         """How many reports wait."""
-        ...
 
     def close(self) -> None:
         """Close the file."""
-        ...

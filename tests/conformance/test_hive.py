@@ -13,6 +13,7 @@ from tests.support.hive_server import RealClock, RunningHive, running_hive
 
 from bzzz.core.task import Repository
 from bzzz.errors import ServiceError, ServiceMissing, ServiceUnavailable
+from bzzz.hive.capture import CaptureQuery
 from bzzz.hive.client import HttpHive
 from bzzz.hive.memory import MemoryHive
 from bzzz.ports import Hive
@@ -27,6 +28,7 @@ class Bench(Protocol):
     async def disable(self, repository: str) -> None: ...
     async def change(self, repository: str) -> None: ...
     async def reports(self, repository: str, number: int) -> int: ...
+    async def captures(self, repository: str, number: int) -> int: ...
     async def go_away(self) -> None: ...
 
 
@@ -54,6 +56,10 @@ class HttpBench:
         project_id = self._ids[repository]
         return len(self._running.parts.store.reports_of(project_id, number))
 
+    async def captures(self, repository: str, number: int) -> int:
+        query = CaptureQuery(project_id=self._ids[repository], task_number=number)
+        return self._running.parts.store.captures.sums(query).items
+
     async def go_away(self) -> None:
         await self._running.stop()
 
@@ -80,6 +86,9 @@ class MemoryBench:
 
     async def reports(self, repository: str, number: int) -> int:
         return sum(one.repository == repository and one.number == number for one in self._memory.reports)
+
+    async def captures(self, repository: str, number: int) -> int:
+        return sum(one.repository == repository and one.number == number for one in self._memory.captures)
 
     async def go_away(self) -> None:
         self._memory.away()
@@ -129,6 +138,27 @@ async def test_a_report_about_a_project_that_is_gone_is_missing(bench: Bench) ->
         await bench.hive.report_status(stranger, 1, "failed", {})
 
 
+async def test_the_same_item_captured_twice_is_one(bench: Bench) -> None:
+    await bench.add("acme/shop")
+    (repository,) = await bench.hive.active_repositories()
+    item = {"agent_id": "walnut", "pr_url": "http://forge.test/acme/shop/pull/4", "check": {"status": 0}}
+    for _ in range(2):
+        await bench.hive.capture("create-pr", repository, 7, item)
+    assert await bench.captures("acme/shop", 7) == 1
+    await bench.hive.capture("submit-work", repository, 7, {"agent_id": "walnut", "content": "x"})
+    assert await bench.captures("acme/shop", 7) == 2
+
+
+async def test_an_item_of_an_unknown_kind_or_project_is_missing(bench: Bench) -> None:
+    await bench.add("acme/shop")
+    (repository,) = await bench.hive.active_repositories()
+    with pytest.raises(ServiceError):
+        await bench.hive.capture("no-such-kind", repository, 1, {})
+    stranger = Repository(99, "gone", "acme", "gone", "http://forge.test/acme/gone.git", "http://forge.test/api/v3")
+    with pytest.raises(ServiceMissing):
+        await bench.hive.capture("submit-work", stranger, 1, {"agent_id": "walnut"})
+
+
 async def test_a_status_that_nobody_knows_is_refused(bench: Bench) -> None:
     await bench.add("acme/shop")
     (repository,) = await bench.hive.active_repositories()
@@ -174,6 +204,8 @@ async def test_a_hive_that_is_away_is_unavailable_for_every_call(bench: Bench) -
         await bench.hive.active_repositories()
     with pytest.raises(ServiceUnavailable):
         await bench.hive.report_status(repository, 1, "failed", {})
+    with pytest.raises(ServiceUnavailable):
+        await bench.hive.capture("submit-work", repository, 1, {"agent_id": "walnut"})
     with pytest.raises(ServiceUnavailable):
         await bench.hive.changes()
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.mesh_node import Node, libp2p_settings, until
+from tests.support.mesh_node import Node, libp2p_settings, until, zenoh_settings
 
 from bzzz.errors import PayloadTooLarge, TransportError
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 from bzzz.mesh.memory import MemoryNetwork, MemoryTransport
+from bzzz.mesh.zenoh_transport import ZenohTransport
 from bzzz.ports import PeerConnected, Probe, Received, Transport
 
 TOPIC = "bzzz/coordination/v1"
@@ -33,6 +34,8 @@ class Mesh:
     def transport(self, name: str, **settings: Any) -> Transport:
         if self.adapter == "memory":
             return MemoryTransport(self.network, load_identity(self.folder / f"{name}.key"), **settings)
+        if self.adapter == "zenoh":
+            return ZenohTransport(zenoh_settings(self.folder, name, **settings))
         return Libp2pTransport(libp2p_settings(self.folder, name, **settings))
 
     def node(self, name: str, **settings: Any) -> Node:
@@ -50,7 +53,7 @@ class Mesh:
         return nodes
 
 
-@pytest.fixture(params=["memory", "libp2p"])
+@pytest.fixture(params=["memory", "libp2p", "zenoh"])
 async def mesh(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Mesh]:
     mesh = Mesh(request.param, tmp_path)
     yield mesh

@@ -63,13 +63,10 @@ def _opens_pull(number: int) -> Fits:
     return lambda request: request.method == "POST" and request.path.endswith("/pulls") and mark in request.body
 
 
-def _fetches(_: int) -> Fits:
-    def fits(request: Passing) -> bool:
-        # The ledger speaks git's protocol too, and says who it is.
-        by_git = "bzzz" not in request.headers.get("user-agent", "")
-        return by_git and "/slow.git/" in request.path and "service=git-upload-pack" in request.query
-
-    return fits
+def fetches_slow(request: Passing) -> bool:
+    """An attempt's fetch of the repository ``slow``; the ledger speaks git's protocol too, and says who it is."""
+    by_git = "bzzz" not in request.headers.get("user-agent", "")
+    return by_git and "/slow.git/" in request.path and "service=git-upload-pack" in request.query
 
 
 async def claim_landed(chaos: ChaosStage) -> Held:
@@ -89,7 +86,7 @@ async def claimed(chaos: ChaosStage) -> Held:
 
 async def fetching(chaos: ChaosStage) -> Held:
     """The worker waits for the repository."""
-    return await _behind_door(chaos, "fetching", _fetches, after=False, repository="slow")
+    return await _behind_door(chaos, "fetching", lambda _: fetches_slow, after=False, repository="slow")
 
 
 async def at_work(chaos: ChaosStage) -> Held:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 from tests.support.bare_repository import git, try_git
 from tests.support.gated_program import content, file_name
 from tests.support.http_door import Door, Fits, Passing
@@ -71,7 +72,7 @@ class ChaosStage:
         self.gates.mkdir(parents=True)
         self.events: list[tuple[str, Event]] = []
         self._moved = asyncio.Event()
-        self.stage = Stage(folder / "stage", self._take, "none", hive_url=door.url)
+        self.stage = Stage(folder / "stage", self.take, "none", hive_url=door.url)
         self.stage.folder.mkdir()
         host, _, port = self.stage.serves_at.removeprefix("http://").partition(":")
         door.upstream = (host, int(port))
@@ -105,14 +106,21 @@ class ChaosStage:
 
     # --- nodes ------------------------------------------------------------------------------------------
 
-    async def start(self, name: str, **extra: Mapping[str, Any]) -> RunningNode:
+    async def start(
+        self, name: str, *, max_tasks: int = 12, launcher: Sequence[str] = (), **extra: Mapping[str, Any]
+    ) -> RunningNode:
         """Start a node, or start it again; settings by section beside the usual ones."""
+        return await self.stage.start_node(self.spec(name, max_tasks, launcher, extra))
+
+    def spec(
+        self, name: str, max_tasks: int, launcher: Sequence[str], extra: Mapping[str, Mapping[str, Any]]
+    ) -> NodeSpec:
+        """A node whose agent passes the gates."""
         words = [sys.executable, str(PROGRAM), "agent", str(self.gates), "{number}"]
         settings: dict[str, dict[str, Any]] = {"agent": {"kind": "command", "command": words}}
-        max_tasks = 12
         for section, values in extra.items():
             settings.setdefault(section, {}).update(values)
-        return await self.stage.start_node(NodeSpec(name, ("python",), max_tasks=max_tasks, extra=settings))
+        return NodeSpec(name, ("python",), max_tasks=max_tasks, extra=settings, launcher=tuple(launcher))
 
     async def kill(self, name: str) -> None:
         """SIGKILL the node's own process."""
@@ -156,7 +164,8 @@ class ChaosStage:
 
     # --- waiting ----------------------------------------------------------------------------------------
 
-    def _take(self, name: str, event: Event) -> None:
+    def take(self, name: str, event: Event) -> None:
+        """Note a node's event."""
         self.events.append((name, event))
         self._moved.set()
 
@@ -227,6 +236,30 @@ class ChaosStage:
 
     async def api(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         return await self.stage.forge_api(method, path, body)
+
+    async def comment(self, number: int, repository: str = "work") -> str:
+        """Wait for a comment under an issue; gives the first."""
+        path = f"/repos/{OWNER}/{repository}/issues/{number}/comments"
+        try:
+            async with asyncio.timeout(WAIT_S_MAX):
+                while not (found := await self.api("GET", path)):  # noqa: ASYNC110  a server
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise AssertionError(f"nobody comments on {repository}#{number}\n{self.tell()}") from None
+        return str(found[0]["body"])
+
+    async def told_hive(self, number: int, status: str, repository: str = "work") -> None:
+        """Wait until Hive has been told that a task has this status, whoever asks it."""
+        project = list(self._places).index(repository) + 1
+        address = f"{self.stage.serves_at}/api/bzzz/projects/{project}/tasks"
+        found: list[dict[str, Any]] = []
+        try:
+            async with httpx.AsyncClient(timeout=20.0) as client, asyncio.timeout(WAIT_S_MAX):
+                while not any(task["number"] == number and task["status"] == status for task in found):
+                    await asyncio.sleep(LOOK_S)
+                    found = (await client.get(address)).json()
+        except TimeoutError:
+            raise AssertionError(f"Hive does not say {status} of {repository}#{number}: {found}") from None
 
     def place(self, repository: str = "work") -> Path:
         """The bare repository on disk."""
@@ -310,9 +343,9 @@ def delivers(number: int, repository: str = "work") -> Fits:
 
 
 @contextlib.asynccontextmanager
-async def chaos_stage(folder: Path, *repositories: str) -> AsyncIterator[ChaosStage]:
+async def chaos_stage(folder: Path, *repositories: str, host: str = "127.0.0.1") -> AsyncIterator[ChaosStage]:
     """A stage with its door, closed at the end."""
-    async with Door() as door:
+    async with Door(host) as door:
         stage = ChaosStage(folder, door)
         try:
             await stage.open(repositories or ("work",))

@@ -21,7 +21,7 @@ from tests.support.hive_world import SmallForge, SmallLedger
 
 from bzzz.core.task import TaskType
 from bzzz.hive.app import create_hive
-from bzzz.hive.part import HiveParts
+from bzzz.hive.part import HiveParts, Inspector
 from bzzz.hive.project import Project, draft_from
 from bzzz.hive.server import HiveServer
 from bzzz.hive.setting import HiveSettings
@@ -71,8 +71,8 @@ class RunningHive:
 
 
 def free_socket(host: str = "127.0.0.1") -> socket.socket:
-    """A listening socket on a port that nobody else has."""
-    listening = socket.socket(socket.AF_INET)
+    """A bound socket on a port that nobody else has; see ``compose_hive`` for why it names its protocol."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listening.bind((host, 0))
     return listening
@@ -87,6 +87,7 @@ async def running_hive(
     mounts: Mapping[str, ASGIApp] | None = None,
     listening: socket.socket | None = None,
     adopt: Callable[[Project], None] | None = None,
+    inspect: Inspector | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningHive]:
     """Serve a Hive while the context lasts; ``settings`` are those of ``HiveSettings``."""
@@ -102,6 +103,7 @@ async def running_hive(
         classify=classify,
         mounts=mounts,
         adopt=adopt,
+        inspect=inspect,
     )
     server = HiveServer(app, app.state.hive.settings)
     serving = asyncio.create_task(server.serve(sockets=[listening]))

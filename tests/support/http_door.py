@@ -75,6 +75,7 @@ class _Rule:
 class Door:
     """The door; ``url`` is where clients knock, ``upstream`` a host and a port."""
 
+    host: str = "127.0.0.1"
     upstream: tuple[str, int] = ("127.0.0.1", 0)
     url: str = ""
     seen: list[Passing] = field(default_factory=list)
@@ -94,9 +95,9 @@ class Door:
 
     async def open(self) -> None:
         """Listen, at the same port as before."""
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port, limit=HEAD_BYTES_MAX)
+        self._server = await asyncio.start_server(self._accept, self.host, self._port, limit=HEAD_BYTES_MAX)
         self._port = self._server.sockets[0].getsockname()[1]
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = f"http://{self.host}:{self._port}"
 
     async def shut(self) -> None:
         """Refuse connections, and cut those there are."""

@@ -11,6 +11,8 @@ from typing import Any
 from bzzz.errors import TransportError
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 from bzzz.mesh.settings import MeshSettings
+from bzzz.mesh.zenoh_settings import ZenohSettings
+from bzzz.mesh.zenoh_transport import ZenohTransport
 from bzzz.ports import PeerConnected, PeerDisconnected, Received, Transport, TransportEvent
 
 WAIT_S = 15.0
@@ -92,6 +94,16 @@ def libp2p_node(folder: Path, name: str, **settings: Any) -> Node:
 def libp2p_settings(folder: Path, name: str, **settings: Any) -> MeshSettings:
     chosen = {"listen": ("/ip4/127.0.0.1/tcp/0",), "mdns": False, "mesh_name": str(folder), **settings}
     return MeshSettings(folder / f"{name}.key", **chosen)
+
+
+def zenoh_node(folder: Path, name: str, **settings: Any) -> Node:
+    """A node on loopback, without discovery or gossip unless asked for."""
+    return Node(ZenohTransport(zenoh_settings(folder, name, **settings)))
+
+
+def zenoh_settings(folder: Path, name: str, **settings: Any) -> ZenohSettings:
+    chosen = {"listen": ("/ip4/127.0.0.1/tcp/0",), "mdns": False, "gossip": False, "mesh_name": str(folder)}
+    return ZenohSettings(folder / f"{name}.key", **{**chosen, **settings})
 
 
 def free_port() -> int:

@@ -171,7 +171,7 @@ class ProcessAgentRunner:
             return {"failed": str(error), "outcome": Outcome.AGENT_MISSING}
         asked_s = error.retry_after_s if isinstance(error, ServiceLimited) else None
         retry_after_s = asked_s or self._settings.retry_after_s
-        return {"failed": str(error), "outcome": Outcome.RATE_LIMITED, "retry_after_s": retry_after_s}
+        return {"failed": str(error), "outcome": Outcome.SERVICE_FAILED, "retry_after_s": retry_after_s}
 
     async def _order(self, attempt: _Attempt, order: Mapping[str, object]) -> None:
         stdin = attempt.worker.stdin

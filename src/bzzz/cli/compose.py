@@ -11,11 +11,13 @@ from typing import Any
 from bzzz import __version__
 from bzzz.agents.runner import ProcessAgentRunner
 from bzzz.agents.setting import AgentSettings
+from bzzz.cli.compose_mesh import mesh_settings, secret_path
 from bzzz.cli.token import Tokens
 from bzzz.config import Config
 from bzzz.core.capability import keywords, priority, task_type
 from bzzz.core.profile import Policy, Profile
 from bzzz.core.task import Comment, Issue, Repository, Task, TaskId
+from bzzz.errors import UsageError
 from bzzz.forge.admission import Policy as AdmissionPolicy
 from bzzz.forge.admission import admit, knows, shown_title
 from bzzz.forge.client import GitHubForge
@@ -23,7 +25,9 @@ from bzzz.hive.client import HttpHive
 from bzzz.journal.store import SqliteJournal
 from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.mesh.libp2p_transport import Libp2pTransport
-from bzzz.mesh.settings import MeshSettings
+from bzzz.mesh.zenoh_settings import TlsFiles, ZenohSettings
+from bzzz.mesh.zenoh_transport import ZenohTransport
+from bzzz.ports import Transport
 from bzzz.runtime.clock import SystemClock
 from bzzz.runtime.event_log import EventLog, LoggedEvent
 from bzzz.runtime.node import Node
@@ -38,7 +42,7 @@ class Composed:
     """A node that is ready to run, with the parts that others show."""
 
     node: Node
-    transport: Libp2pTransport
+    transport: Transport
     journal: SqliteJournal
 
 
@@ -53,17 +57,7 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
     data_dir = config.data_dir
     tokens = Tokens(config)
     journal = SqliteJournal(data_dir / "journal.db")
-    transport = Libp2pTransport(
-        MeshSettings(
-            identity_file=data_dir / "identity.key",
-            listen=config["mesh.listen"],
-            static_peers=config["mesh.peers"],
-            mesh_name=config["mesh.name"],
-            mdns=config["mesh.mdns"],
-            dns=config["mesh.dns"],
-            gossip_addresses=config["mesh.gossip_addresses"],
-        )
-    )
+    transport = _transport(config, data_dir)
     profile = Profile(
         peer=transport.peer_id,
         agent=config.name,
@@ -100,6 +94,32 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
         escalate=EscalationHook(escalation_url) if escalation_url else None,
     )
     return Composed(Node(profile, policy, shells, events), transport, journal)
+
+
+def _transport(config: Config, data_dir: Path) -> Transport:
+    if config["mesh.engine"] == "zenoh":
+        return _zenoh_transport(config, data_dir)
+    return Libp2pTransport(mesh_settings(config))
+
+
+def _zenoh_transport(config: Config, data_dir: Path) -> Transport:
+    secret = secret_path(config)
+    if secret.exists():
+        raise UsageError(
+            f"{secret}: this mesh secret is for libp2p; zenoh admits by mesh.tls_certificate, so move the file away"
+        )
+    files = [config[f"mesh.tls_{name}"] for name in ("certificate", "key", "ca")]
+    return ZenohTransport(
+        ZenohSettings(
+            identity_file=data_dir / "identity.key",
+            listen=config["mesh.listen"],
+            static_peers=config["mesh.peers"],
+            routers=config["mesh.routers"],
+            mesh_name=config["mesh.name"],
+            mdns=config["mesh.mdns"],
+            tls=TlsFiles(*map(Path, files)) if all(files) else None,
+        )
+    )
 
 
 def _agent_settings(config: Config, data_dir: Path, peer: str) -> AgentSettings:

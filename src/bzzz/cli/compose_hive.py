@@ -23,10 +23,12 @@ from bzzz.errors import SettingError, UsageError
 from bzzz.forge.client import GitHubForge
 from bzzz.forge.embedded import EmbeddedForgeSettings, create_forge
 from bzzz.hive.app import create_hive
+from bzzz.hive.inspection import inspect_repository
+from bzzz.hive.log import install_log
 from bzzz.hive.project import Project
 from bzzz.hive.routes.webhook import PATH as WEBHOOK_PATH
 from bzzz.hive.server import HiveServer
-from bzzz.hive.setting import HiveSettings, read_secret
+from bzzz.hive.setting import HiveSettings, password_of, read_keys, read_secret
 from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.runtime.clock import SystemClock
 
@@ -55,6 +57,8 @@ async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
         lambda: str(forge_app.state.forge.create_token("hive", scope="write", label="Hive")),
     )
     forge_token = read_secret(token_file, "the embedded forge's token")
+    secret_values = [secret for secret in (forge_token, github_token, password_of(settings.database)) if secret]
+    install_log([*secret_values, *read_keys(settings.key_file), _webhook_secret(settings) or ""])
 
     def token_for(repository: Repository) -> str | None:
         if belongs(repository, GITHUB_API_URL, GITHUB_URL):
@@ -63,7 +67,7 @@ async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
 
     def adopt(project: Project) -> None:
         if project.api_url == forge_settings.api_url:
-            secret = read_secret(settings.webhook_secret_file, "hive.webhook_secret_file")
+            secret = _webhook_secret(settings)
             url = settings.public_url + WEBHOOK_PATH
             forge_app.state.forge.ensure_hook(project.owner, project.repository, url, secret, HOOK_EVENTS)
 
@@ -78,6 +82,8 @@ async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
             classify=task_type,
             mounts={FORGE_PATH: forge_app},
             adopt=adopt,
+            secret_values=secret_values,
+            inspect=lambda repository: inspect_repository(repository, token_for(repository)),
         )
         typer.echo(f"Hive serves at {settings.public_url}, its forge at {forge_url}")
         await HiveServer(hive, settings).serve(sockets=[listening])
@@ -92,6 +98,10 @@ def belongs(repository: Repository, api_url: str, git_root: str) -> bool:
     Whoever may add a project names both; a token chosen by one of them would be sent to the other.
     """
     return repository.api_url == api_url and repository.git_url.startswith(git_root + "/")
+
+
+def _webhook_secret(settings: HiveSettings) -> str | None:
+    return read_secret(settings.webhook_secret_file, "hive.webhook_secret_file")
 
 
 def _listen(settings: HiveSettings) -> socket.socket:

@@ -6,13 +6,19 @@ What a Hive is made of is joined in ``compose_hive``, which is imported only whe
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bzzz.cli.hive_capture import captures_command, export_command
+from bzzz.cli.hive_key import key_app
 from bzzz.cli.hive_project import project_app
-from bzzz.hive.setting import HiveSettings, read_secret
+from bzzz.errors import SettingError
+from bzzz.hive.setting import HiveSettings, credential, has_password, read_secret
+
+DATABASE_VARIABLE = "BZZZ_HIVE_DATABASE_URL"
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,10 +27,14 @@ app = typer.Typer(
     "Example:  bzzz hive serve --data-dir /var/lib/bzzz",
 )
 app.add_typer(project_app, name="project")
+app.add_typer(key_app, name="key")
+app.command("export")(export_command)
+app.command("captures")(captures_command)
 
 
 @app.command("serve")
 def serve_command(
+    ctx: typer.Context,
     *,
     data_dir: Annotated[
         Path, typer.Option(envvar="BZZZ_DATA_DIR", help="Folder of the database and the embedded forge.")
@@ -33,21 +43,29 @@ def serve_command(
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8740,
     base_url: Annotated[str, typer.Option(help="How others reach this Hive; else host and port.")] = "",
     database_url: Annotated[
-        str, typer.Option(envvar="BZZZ_HIVE_DATABASE_URL", help="Else an SQLite file in the data folder.")
+        str, typer.Option(envvar=DATABASE_VARIABLE, help="Else an SQLite file in the data folder.")
     ] = "",
+    database_url_file: Annotated[
+        Path | None,
+        typer.Option(envvar="BZZZ_HIVE_DATABASE_URL_FILE", help="File with the URL, where it holds a password."),
+    ] = None,
     key_file: Annotated[
         Path | None,
-        typer.Option(envvar="BZZZ_HIVE_API_KEY_FILE", help="API keys, one a line; without it, loopback only."),
+        typer.Option(envvar="BZZZ_HIVE_API_KEY_FILE", help="API keys, one a line; more by 'bzzz hive key'."),
     ] = None,
     webhook_secret_file: Annotated[
-        Path | None, typer.Option(envvar="BZZZ_HIVE_WEBHOOK_SECRET_FILE", help="Else webhooks are off.")
+        Path | None, typer.Option(envvar="BZZZ_HIVE_WEBHOOK_SECRET_FILE", help="Else one is made.")
     ] = None,
     github_token_file: Annotated[
         Path | None, typer.Option(envvar=["BZZZ_GITHUB_TOKEN_FILE", "GITHUB_TOKEN_FILE"], help="For github.com.")
     ] = None,
+    rate_per_s: Annotated[float, typer.Option(min=0, help="Calls a second of one key; 0 sets no limit.")] = 50.0,
     task_label: Annotated[str, typer.Option(help="The label that makes an issue a task.")] = "bzzz-task",
 ) -> None:
     """Serve a Hive with its embedded forge.
+
+    Secrets come from files: those named here, or systemd credentials called hive-keys, hive-webhook-secret,
+    github-token and hive-database-url.
 
     Example: bzzz hive serve
 
@@ -56,15 +74,35 @@ def serve_command(
     """
     settings = HiveSettings(
         data_dir=data_dir.expanduser().resolve(),
-        database_url=database_url,
+        database_url=_database_url(ctx, database_url, database_url_file),
         host=host,
         port=port,
         base_url=base_url,
-        key_file=key_file,
-        webhook_secret_file=webhook_secret_file,
+        key_file=key_file or credential("hive-keys", os.environ),
+        webhook_secret_file=webhook_secret_file or credential("hive-webhook-secret", os.environ),
+        rate_per_s=rate_per_s,
+        rate_burst=max(1, round(rate_per_s * 4)),
         task_label=task_label,
     )
-    serve(settings, github_token=read_secret(github_token_file, "github_token_file"))
+    token_file = github_token_file or credential("github-token", os.environ)
+    serve(settings, github_token=read_secret(token_file, "github_token_file"))
+
+
+def _database_url(ctx: typer.Context, given: str, file: Path | None) -> str:
+    """The database URL in force.
+
+    Raises:
+        SettingError: a password on the command line, where every user of this machine could read it.
+    """
+    # What a child process must not inherit.
+    os.environ.pop(DATABASE_VARIABLE, None)
+    source = ctx.get_parameter_source("database_url")
+    if given and source is not None and source.name == "COMMANDLINE" and has_password(given):
+        allowed = "name a file that holds the URL: --database-url-file"
+        raise SettingError("--database-url", "hive.database_url", "a URL with a password", allowed)
+    if given:
+        return given
+    return read_secret(file or credential("hive-database-url", os.environ), "hive.database_url_file") or ""
 
 
 def serve(settings: HiveSettings, github_token: str | None = None) -> None:

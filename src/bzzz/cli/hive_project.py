@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,11 +13,30 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bzzz.errors import UsageError
+from bzzz.cli.hive_place import (
+    DEFAULT_URL,
+    DatabaseOption,
+    JsonOption,
+    KeyOption,
+    SystemClock,
+    UrlOption,
+    api_key,
+    database_url,
+)
+from bzzz.cli.project_option import (
+    AgentOption,
+    CommandOption,
+    LabelOption,
+    LimitOption,
+    NoCheckOption,
+    ReviewerOption,
+    read_projects,
+    settings_given,
+)
+from bzzz.errors import BzzzError, UsageError
 from bzzz.hive.answer import one_line
 from bzzz.hive.desk import HttpDesk, ProjectDesk, StoreDesk, find
 from bzzz.hive.schema import ProjectAnswer
-from bzzz.hive.setting import read_secret, sqlite_url
 
 WIDTH_MAX = 80
 
@@ -30,24 +47,6 @@ project_app = typer.Typer(
 )
 
 NameArgument = Annotated[str, typer.Argument(help="The project's name, OWNER/NAME or id.")]
-UrlOption = Annotated[str, typer.Option("--url", envvar="BZZZ_HIVE_API_URL", help="A running Hive.")]
-KeyOption = Annotated[
-    Path | None, typer.Option("--key-file", envvar="BZZZ_HIVE_API_KEY_FILE", help="File with the API key.")
-]
-DatabaseOption = Annotated[
-    str, typer.Option("--database", help="Work directly on this SQLite file, or database URL, instead.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
-DEFAULT_URL = "http://127.0.0.1:8740"
-
-
-class _Clock:
-    def now_ms(self) -> int:
-        return time.monotonic_ns() // 1_000_000
-
-    def wall_s(self) -> float:
-        return time.time()
 
 
 @project_app.command("add")
@@ -62,6 +61,12 @@ def add(
     api_url: Annotated[str, typer.Option(help="The forge's REST root, where it cannot be derived.")] = "",
     private: Annotated[bool, typer.Option("--private", help="A token is needed to read it.")] = False,
     disabled: Annotated[bool, typer.Option("--disabled", help="Add it, but let no agent work on it yet.")] = False,
+    label: LabelOption = None,
+    check_command: CommandOption = None,
+    agent: AgentOption = None,
+    limit: LimitOption = None,
+    reviewer: ReviewerOption = None,
+    no_check: NoCheckOption = False,
     forge_url: Annotated[
         str, typer.Option(help="With --database: the forge where --repository is looked for.")
     ] = "https://github.com",
@@ -70,7 +75,7 @@ def add(
     database: DatabaseOption = "",
     as_json: JsonOption = False,
 ) -> None:
-    """Add a project; agents may work on it at once.
+    """Add a project; agents may work on it at once. Hive looks whether it can read and write the repository.
 
     Example: bzzz hive project add shop --git-url https://github.com/acme/shop.git
 
@@ -89,9 +94,80 @@ def add(
         "private_repo": private,
         "github_token_required": private,
         "bzzz_enabled": not disabled,
+        **settings_given(label, check_command, agent, limit, reviewer),
     }
-    project = _desk(url, key_file, database, forge_url, may_create=True).add(fields)
+    project = _desk(url, key_file, database, forge_url, may_create=True).add(fields, check=not no_check)
     _tell(project, f"added {project.name!r}: {project.git_url}", as_json=as_json)
+
+
+@project_app.command("set")
+def set_command(
+    *,
+    name: NameArgument,
+    branch: Annotated[str | None, typer.Option(help="The branch that work starts from and returns to.")] = None,
+    description: Annotated[str | None, typer.Option(help="A line for people.")] = None,
+    git_url: Annotated[str | None, typer.Option(help="Where git clones it from now.")] = None,
+    label: LabelOption = None,
+    check_command: CommandOption = None,
+    agent: AgentOption = None,
+    limit: LimitOption = None,
+    reviewer: ReviewerOption = None,
+    no_check: NoCheckOption = False,
+    url: UrlOption = DEFAULT_URL,
+    key_file: KeyOption = None,
+    database: DatabaseOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Change a project's settings; what is not given stays, and an empty text takes a setting away.
+
+    Example: bzzz hive project set shop --label bzzz-task --check-command "make test" --limit wall_s_max=1800
+    """
+    fields = {"branch": branch, "description": description, "git_url": git_url}
+    fields |= settings_given(label, check_command, agent, limit, reviewer)
+    if all(value is None for value in fields.values()):
+        raise UsageError("nothing to change; see: bzzz hive project set --help")
+    project = _desk(url, key_file, database).change(name, fields, check=not no_check)
+    _tell(project, f"changed {project.name!r}", as_json=as_json)
+
+
+@project_app.command("import")
+def import_command(
+    *,
+    file: Annotated[Path, typer.Argument(help="TOML with [[project]] tables, or YAML or JSON with a list.")],
+    no_check: NoCheckOption = False,
+    url: UrlOption = DEFAULT_URL,
+    key_file: KeyOption = None,
+    database: DatabaseOption = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Add many projects from a file; those that are there already by their name are changed.
+
+    Each is tried, whatever becomes of the others; the status is 1 where one failed.
+
+    Example: bzzz hive project import projects.toml
+    """
+    desk = _desk(url, key_file, database, may_create=True)
+    known = {project.name for project in desk.list()} if not database or Path(database).exists() else set()
+    results = []
+    for fields in read_projects(file):
+        name, verb = str(fields.get("name", "")), "added"
+        try:
+            if name in known:
+                verb = "changed"
+                desk.change(name, fields, check=not no_check)
+            else:
+                desk.add(fields, check=not no_check)
+                known.add(name)
+            results.append({"name": name, "result": verb, "detail": ""})
+        except BzzzError as error:
+            results.append({"name": name, "result": "failed", "detail": str(error)})
+    if as_json:
+        _print_json(results)
+    else:
+        for one in results:
+            typer.echo(one_line(f"{one['result']} {one['name']!r} {one['detail']}".strip()))
+    if any(one["result"] == "failed" for one in results):
+        raise typer.Exit(1)
 
 
 @project_app.command("list")
@@ -198,14 +274,8 @@ def _desk(
     may_create: bool = False,
 ) -> ProjectDesk:
     if database:
-        if "://" in database:
-            return StoreDesk(database, _Clock(), forge_url)
-        path = Path(database).expanduser()
-        if not may_create and not path.is_file():
-            raise UsageError(f"there is no database {path}")
-        return StoreDesk(sqlite_url(path.resolve()), _Clock(), forge_url)
-    key = read_secret(key_file, "--key-file") or os.environ.get("BZZZ_HIVE_API_KEY") or None
-    return HttpDesk(url, key, _Clock())
+        return StoreDesk(database_url(database, may_create=may_create), SystemClock(), forge_url)
+    return HttpDesk(url, api_key(key_file), SystemClock())
 
 
 def _tell(project: ProjectAnswer, line: str, *, as_json: bool) -> None:

@@ -20,6 +20,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "up": ("bzzz.cli.up", "Run a node on this machine."),
     "status": ("bzzz.cli.status", "Show the node that runs here."),
     "peers": ("bzzz.cli.peers", "Show the nodes that it knows."),
+    "mesh": ("bzzz.cli.mesh", "Who may join the mesh: its secret, invitations, revoked peers."),
     "tasks": ("bzzz.cli.tasks", "Show tasks, who holds them, and their pull requests."),
     "claims": ("bzzz.cli.claims", "Show the claim chain of one task."),
     "hive": ("bzzz.cli.hive", "Run a Hive, and say which repositories agents may work on."),

@@ -25,6 +25,8 @@ SECTIONS_DEEP_MAX = 4
 
 _BY_KEY = {setting.key: setting for setting in SETTINGS}
 HIVE_KEY_VARIABLE = "BZZZ_HIVE_API_KEY"
+CREDENTIALS = {"hive.key_file": "hive-api-key", "forge.token_file": "github-token"}
+"""Secrets that systemd may hand over (``LoadCredential=``), by the setting they stand for where it is empty."""
 _ALIASES = {"GITHUB_TOKEN_FILE": "forge.token_file"}
 """Variables that the predecessor's deployments set; the ones of ``SETTINGS`` win over them."""
 
@@ -92,6 +94,10 @@ def load(path: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     for key, value in (flags or {}).items():
         if value is not None:
             take(key, value, f"flag for {key}")
+    for key, name in CREDENTIALS.items():
+        folder = environment.get("CREDENTIALS_DIRECTORY", "")
+        if folder and not values[key] and (Path(folder) / name).is_file():
+            take(key, str(Path(folder) / name), f"systemd credential {name}")
     hive_key = one_line(environment.get(HIVE_KEY_VARIABLE, ""))
     if hive_key is None:
         raise UsageError(f"environment variable {HIVE_KEY_VARIABLE}: Hive's API key must be one line of text")
@@ -107,6 +113,25 @@ def _check_together(config: Config) -> None:
     if config["agent.kind"] == "command" and not config["agent.command"]:
         where = config.sources["agent.kind"]
         raise SettingError(where, "agent.command", [], 'agent.kind = "command" needs the program to run')
+    _check_mesh(config)
+
+
+ZENOH_ALONE = ("mesh.tls_certificate", "mesh.tls_key", "mesh.tls_ca", "mesh.routers")
+LIBP2P_ALONE = ("mesh.secret_file", "mesh.allowed_peers", "mesh.revoked_file")
+
+
+def _check_mesh(config: Config) -> None:
+    # What would go unheeded must not look as if it protected anything.
+    for keys, engine in ((ZENOH_ALONE, "zenoh"), (LIBP2P_ALONE, "libp2p")):
+        for key in keys:
+            if config[key] and config["mesh.engine"] != engine:
+                raise SettingError(config.sources[key], key, config[key], f'it needs mesh.engine = "{engine}"')
+    files = ZENOH_ALONE[:3]
+    given = [key for key in files if config[key]]
+    for key in files:
+        if given and not config[key]:
+            allowed = f"{given[0]} is set, so all of {', '.join(files)} are needed"
+            raise SettingError(config.sources[given[0]], key, "", allowed)
 
 
 def _read_file(path: Path) -> Mapping[str, Any]:

@@ -66,6 +66,13 @@ SETTINGS: tuple[Setting, ...] = (
         "hive.url", "", form.url, "where repositories are discovered and work is reported", "BZZZ_HIVE_API_URL"
     ),
     Setting("hive.key_file", "", form.path, "file with Hive's API key", "BZZZ_HIVE_API_KEY_FILE"),
+    Setting(
+        "mesh.engine",
+        "libp2p",
+        form.choice("libp2p", "zenoh"),
+        "what carries the mesh: libp2p for 3 to 20 nodes, zenoh for more; the same on all of them",
+        "BZZZ_MESH_ENGINE",
+    ),
     Setting("mesh.name", "bzzz", form.name, "only nodes with the same mesh name meet", "BZZZ_MESH_NAME"),
     Setting(
         "mesh.listen",
@@ -83,6 +90,28 @@ SETTINGS: tuple[Setting, ...] = (
         "/dnsaddr/NAME, with /p2p/PEER_ID or without",
         "BZZZ_MESH_PEERS",
     ),
+    Setting(
+        "mesh.secret_file",
+        "",
+        form.path,
+        "file with the mesh's name and secret, from bzzz mesh init or join; mesh.secret in node.data_dir if that "
+        "is there",
+        "BZZZ_MESH_SECRET_FILE",
+    ),
+    Setting(
+        "mesh.allowed_peers",
+        (),
+        form.peer_ids,
+        "the only peer ids that are let in, all who know the secret if empty",
+        "BZZZ_MESH_ALLOWED_PEERS",
+    ),
+    Setting(
+        "mesh.revoked_file",
+        "",
+        form.path,
+        "file with peer ids that are kept out, read again as it changes; revoked_peers in node.data_dir if empty",
+        "BZZZ_MESH_REVOKED_FILE",
+    ),
     Setting("mesh.dns", True, form.flag, "look up names in mesh.peers, again as they change", "BZZZ_MESH_DNS"),
     Setting(
         "mesh.gossip_addresses",
@@ -91,6 +120,15 @@ SETTINGS: tuple[Setting, ...] = (
         "tell the mesh where this node listens, and dial who is heard of",
         "BZZZ_MESH_GOSSIP_ADDRESSES",
     ),
+    Setting("mesh.routers", (), form.addresses, "zenoh alone: routers for nodes that have no way to each other"),
+    Setting(
+        "mesh.tls_certificate",
+        "",
+        form.path,
+        "zenoh alone: this node's certificate; only its authority's are admitted",
+    ),
+    Setting("mesh.tls_key", "", form.path, "zenoh alone: the certificate's private key"),
+    Setting("mesh.tls_ca", "", form.path, "zenoh alone: the certificate of the authority"),
     Setting(
         "forge.token_file",
         "",

@@ -202,6 +202,15 @@ def listen(value: Any) -> tuple[str, ...]:
     return found
 
 
+def peer_ids(value: Any) -> tuple[str, ...]:
+    """Peers by their ids."""
+    found = texts(value)
+    for peer in found:
+        if not re.fullmatch(r"[1-9A-HJ-NP-Za-km-z]{40,64}", peer):
+            raise ValueError(f"{peer[:60]!r} is no peer id; 'bzzz status' shows a node's own")
+    return found
+
+
 def peers(value: Any) -> tuple[str, ...]:
     """Where peers are: multiaddresses, names that stand for several, each with its peer's id or without."""
     found = texts(value)

@@ -245,9 +245,10 @@ class Holding:
             # This node cannot do it as it stands; an edit of the issue is a new question.
             entry.declined_update = entry.task.updated_at
         elif not entry.stop_reason:
+            # It is this task, or its repository, that rests here; the node's others go on.
             entry.failures += 1
             wait_ms = ctx.policy.attempt_backoff_ms << min(entry.failures - 1, 6)
-            entry.not_before_ms = max(entry.not_before_ms, ctx.now_ms + wait_ms)
+            entry.not_before_ms = max(entry.not_before_ms, ctx.now_ms + max(wait_ms, ended.retry_after_ms or 0))
         if ended.outcome is Outcome.NEEDS_HELP:
             self._ask(entry, own, ended)
         if entry.saved_ref:

@@ -45,11 +45,17 @@ class Member:
     accepting: bool = False
     tasks: dict[TaskId, int] = field(default_factory=dict)
     tasks_known: bool = False
+    unlisted: int = 0
     heard_ms: int = 0
     answered_ms: int = -1
     refused_first_ms: int | None = None
     refused_last_ms: int | None = None
     probes: int = 0
+
+    @property
+    def current_tasks(self) -> int:
+        """How many tasks it is at, with those that it counts and does not list, as the predecessor's nodes do."""
+        return len(self.tasks) + self.unlisted
 
     def refused_twice(self, gap_ms: int) -> bool:
         """Its host refused connections twice, ``gap_ms`` or more apart, and it was not heard since."""
@@ -112,6 +118,7 @@ class Membership:
         member.tasks = dict(itertools.islice(message.tasks.items(), self._policy.member_tasks_max))
         self.overflowed += len(message.tasks) - len(member.tasks)
         member.tasks_known = True
+        member.unlisted = max(0, message.current_tasks - len(message.tasks))
         if message.leaving:
             member.liveness = Liveness.LEFT
         return True

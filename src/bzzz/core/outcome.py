@@ -17,6 +17,7 @@ class Outcome(enum.StrEnum):
     NEEDS_HELP = "needs_help"
     OUT_OF_BUDGET = "out_of_budget"
     RATE_LIMITED = "rate_limited"
+    SERVICE_FAILED = "service_failed"
     AGENT_MISSING = "agent_missing"
     CRASHED = "crashed"
     STOPPED = "stopped"
@@ -25,7 +26,8 @@ class Outcome(enum.StrEnum):
     def costs_strike(self) -> bool:
         """Whether this counts against the task.
 
-        A provider's limit, a missing agent and being told to stop say nothing about the task.
+        A provider's limit, a forge or git server that failed before the agent began, a missing agent and
+        being told to stop say nothing about the task.
         """
         return self in _STRIKES
 

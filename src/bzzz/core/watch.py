@@ -8,7 +8,7 @@ The interval adapts between its bounds; a webhook or Hive's stream only brings t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bzzz.core.claim import ClaimState
 from bzzz.core.context import Context
@@ -23,6 +23,9 @@ from bzzz.core.ranking import watcher
 from bzzz.core.record import Observation, RecordState
 from bzzz.core.task import Repository, TaskId
 
+TROUBLES_TOLD_MAX = 8
+"""How many different troubles of one repository are told before it can be read again."""
+
 
 @dataclass(slots=True)
 class Watched:
@@ -35,6 +38,7 @@ class Watched:
     read_ms: int | None = None
     failures: int = 0
     trouble: str = ""
+    told: set[str] = field(default_factory=set)
 
 
 class Watch:
@@ -178,6 +182,7 @@ class Watch:
         watched.reading = False
         watched.failures = 0
         watched.trouble = ""
+        watched.told.clear()
         anew: list[Entry] = []
         for task in event.tasks:
             known = ctx.entries.get(task.id)
@@ -217,7 +222,8 @@ class Watch:
             return
         watched.reading = False
         watched.failures += 1
-        if watched.trouble != event.detail:
+        if event.detail not in watched.told and len(watched.told) < TROUBLES_TOLD_MAX:
+            watched.told.add(event.detail)
             ctx.notice("warning", f"{event.repository} cannot be read: {event.detail}")
         watched.trouble = event.detail
         wait_ms = min(ctx.policy.watch_interval_max_ms, ctx.policy.retry_ms << min(watched.failures, 16))

@@ -22,6 +22,7 @@ from typing import Any
 
 import httpx
 
+import bzzz
 from bzzz.demo.repository import DemoIssue, DemoRepository, write_repository
 from bzzz.errors import BzzzError, ServiceUnavailable
 
@@ -165,7 +166,7 @@ class Stage:
         folder = self.folder / spec.name
         folder.mkdir(exist_ok=True)
         config = folder / "bzzz.json.yaml"
-        config.write_text(json.dumps(self._settings(spec, folder)))
+        config.write_text(json.dumps(self.node_settings(spec, folder)))
         (folder / "data" / "api.json").unlink(missing_ok=True)
         process = await self._spawn(spec.name, ["up", "-c", str(config)], spec.launcher)
         node = self.nodes[spec.name] = RunningNode(spec, folder, process)
@@ -173,7 +174,8 @@ class Stage:
         node.reader = asyncio.create_task(self._follow(node))
         return node
 
-    def _settings(self, spec: NodeSpec, folder: Path) -> dict[str, Any]:
+    def node_settings(self, spec: NodeSpec, folder: Path) -> dict[str, Any]:
+        """What a node of the stage is started with, by section."""
         host = self.forge_url.removeprefix("http://").partition("/")[0]
         settings: dict[str, Any] = {
             "node": {
@@ -281,7 +283,7 @@ class Stage:
                 stderr=log,
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
-                env={key: value for key, value in os.environ.items() if not key.startswith("BZZZ_")},
+                env=_environment(),
             )
         finally:
             log.close()
@@ -335,6 +337,12 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.kill()
     await process.wait()
+
+
+def _environment() -> dict[str, str]:
+    """This one, without settings for nodes; the processes run the very code that the stage is of."""
+    found = {key: value for key, value in os.environ.items() if not key.startswith("BZZZ_")}
+    return {**found, "PYTHONPATH": str(Path(bzzz.__file__).resolve().parent.parent)}
 
 
 def _end_with_parent() -> None:

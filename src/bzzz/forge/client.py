@@ -292,7 +292,8 @@ class GitHubForge:
         wait_s = breaker.wait_s(self._clock.now_ms())
         if wait_s > 0:
             self._counts["held_back"] += 1
-            detail = f"not asked: held back for {wait_s:.0f} s more"
+            # Without the seconds, which change from one try to the next: it is one trouble, to be told once.
+            detail = "not asked: held back after its earlier answers"
             if breaker.asked:
                 raise ServiceLimited(service, request.what, detail, None, wait_s)
             raise ServiceUnavailable(service, request.what, detail)

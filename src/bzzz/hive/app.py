@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -21,10 +22,14 @@ from bzzz.hive.access import Gate, host_of
 from bzzz.hive.board import Classifier, TaskBoard
 from bzzz.hive.change import ChangeHub
 from bzzz.hive.failure import FAILURES, install
+from bzzz.hive.keyring import Keyring
 from bzzz.hive.mount import Guest
-from bzzz.hive.part import HiveParts
+from bzzz.hive.part import HiveParts, Inspector
 from bzzz.hive.project import Project
-from bzzz.hive.routes import claim, event, health, page, repository, status, webhook
+from bzzz.hive.rate import RateLimit
+from bzzz.hive.redact import Redactor
+from bzzz.hive.routes import capture, claim, event, health, page, pull, repository, status, webhook
+from bzzz.hive.routes import key as key_routes
 from bzzz.hive.routes import project as project_routes
 from bzzz.hive.setting import REQUEST_BYTES_MAX, HiveSettings, read_keys, read_secret
 from bzzz.hive.store import HiveStore
@@ -49,6 +54,8 @@ def create_hive(
     mounts: Mapping[str, ASGIApp] | None = None,
     new_nonce: Callable[[], str] = _new_nonce,
     adopt: Callable[[Project], None] | None = None,
+    secret_values: Sequence[str] = (),
+    inspect: Inspector | None = None,
 ) -> FastAPI:
     """The application of one Hive; serve it with ``bzzz.hive.server.HiveServer``.
 
@@ -66,6 +73,8 @@ def create_hive(
         new_nonce: makes the nonce of a claim record.
         adopt: called in a thread with each project that is there at the start, or is added or changed later,
             to prepare it on a forge of ours (its webhook).
+        secret_values: other secrets of this Hive (forge tokens), to be taken out of what is stored.
+        inspect: looks at the repository of a project that is added or moved; ``None`` believes whoever adds it.
 
     Raises:
         SettingError: a secret's file or the database URL is wrong.
@@ -73,11 +82,12 @@ def create_hive(
     """
     keys = read_keys(settings.key_file)
     webhook_secret = read_secret(settings.webhook_secret_file, "hive.webhook_secret_file")
-    if not keys:
-        _LOG.warning("no API key is set (hive.key_file): only clients on this machine are served")
+    store = HiveStore(settings.database, clock, settings.captures_max)
+    if not keys and not store.keys.any():
+        _LOG.warning("no API key is set: only clients on this machine are served; make one: bzzz hive key create")
     parts = HiveParts(
         settings=settings,
-        store=HiveStore(settings.database, clock),
+        store=store,
         board=TaskBoard(forge, ledger, classify, clock, settings),
         changes=ChangeHub(subscribers_max=settings.subscribers_max, pending_max=settings.pending_changes_max),
         forge=forge,
@@ -85,7 +95,11 @@ def create_hive(
         clock=clock,
         new_nonce=new_nonce,
         webhook_secret=webhook_secret,
+        redactor=Redactor([*keys, webhook_secret or "", *secret_values]),
+        keyring=Keyring(store.keys, clock, keys),
+        refusals=Counter(),
         adopt=adopt,
+        inspect=inspect,
     )
     guests = {path: Guest(path, app) for path, app in (mounts or {}).items()}
     app = FastAPI(
@@ -101,9 +115,13 @@ def create_hive(
     app.include_router(_routes())
     app.add_middleware(
         Gate,
-        keys=keys,
+        keyring=parts.keyring,
+        clock=clock,
+        rate=RateLimit(settings.rate_per_s, settings.rate_burst),
+        wrong_rate=RateLimit(settings.wrong_rate_per_s, settings.wrong_rate_burst),
+        counts=parts.refusals,
         own_hosts=frozenset({host_of(settings.public_url)}) - {""},
-        open_paths=frozenset({"/health", webhook.PATH}),
+        open_paths=frozenset({"/health", webhook.PATH, webhook.GITEA_PATH}),
         open_prefixes=tuple(guests),
     )
     install(app)
@@ -112,7 +130,19 @@ def create_hive(
 
 def _routes() -> APIRouter:
     everything = APIRouter(max_body_size=REQUEST_BYTES_MAX, responses=dict(FAILURES))
-    for module in (health, repository, claim, status, project_routes, webhook, event, page):
+    for module in (
+        health,
+        repository,
+        claim,
+        status,
+        project_routes,
+        capture,
+        pull,
+        key_routes,
+        webhook,
+        event,
+        page,
+    ):
         everything.include_router(module.router)
     return everything
 
@@ -122,6 +152,7 @@ def _lifespan(parts: HiveParts, guests: Mapping[str, Guest]) -> Any:
     async def running(_app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(run_in_threadpool, parts.store.close)
+            stack.push_async_callback(parts.keyring.close)
             stack.push_async_callback(parts.board.close)
             stack.callback(parts.changes.close)
             for guest in guests.values():

@@ -68,16 +68,18 @@ class TaskBoard:
         self._claims = SharedFetch[Mapping[int, Observation]](clock, ttl_s=settings.claims_ttl_s, entries_max=kept)
         self._forge_slots = asyncio.Semaphore(settings.forge_parallel_max)
 
-    async def tasks(self, repository: Repository) -> Sequence[BoardTask]:
-        """All open tasks of a repository, by number.
+    async def tasks(self, project: Project) -> Sequence[BoardTask]:
+        """All open tasks of a project, by number.
 
         Raises:
+            ValueError: the project has a ``problem``.
             ServiceError: the forge or the git server fails.
             LedgerError: the claims cannot be read.
         """
+        repository = project.to_repository()
         cache_key = _cache_key(repository)
         issues, claims = await asyncio.gather(
-            self._issues.get(cache_key, lambda: self._list(repository)),
+            self._issues.get(cache_key, lambda: self._list(project)),
             self._claims.get(cache_key, lambda: self._ledger.list(repository)),
         )
         return [self._task(repository, issue, claims) for issue in sorted(issues, key=lambda one: one.number)]
@@ -88,7 +90,7 @@ class TaskBoard:
             return False
         repository = project.to_repository()
         known = await self._issues.get_soon(
-            _cache_key(repository), lambda: self._list(repository), self._settings.ready_wait_s
+            _cache_key(repository), lambda: self._list(project), self._settings.ready_wait_s
         )
         return None if known is None else bool(known)
 
@@ -116,9 +118,10 @@ class TaskBoard:
         await self._issues.close()
         await self._claims.close()
 
-    async def _list(self, repository: Repository) -> tuple[Issue, ...]:
+    async def _list(self, project: Project) -> tuple[Issue, ...]:
+        label = project.label(self._settings.task_label)
         async with self._forge_slots:
-            return (await self._forge.list_issues(repository, self._settings.task_label)).issues
+            return (await self._forge.list_issues(project.to_repository(), label)).issues
 
     def _task(self, repository: Repository, issue: Issue, claims: Mapping[int, Observation]) -> BoardTask:
         return BoardTask(

@@ -93,11 +93,16 @@ class HttpHive:
             ServiceError: any of its kinds.
         """
         body = {"task_number": number, "status": status, "metadata": dict(metadata)}
-        path = f"/api/bzzz/projects/{repository.project_id}/status"
-        answer = await self._ask("PUT", path, body)
-        if not isinstance(answer, dict) or answer.get("success") is not True:
-            asked = self._link.asked(f"PUT {path}")
-            raise ServiceConflict(asked.service, asked.what, "it does not say that it stored the report")
+        await self._tell("PUT", f"/api/bzzz/projects/{repository.project_id}/status", body, "report")
+
+    async def capture(self, kind: str, repository: Repository, number: int, body: Mapping[str, Any]) -> None:
+        """Hand over what was done for a task. The same item may be sent again and counts once.
+
+        Raises:
+            ServiceError: any of its kinds.
+        """
+        path = f"/api/bzzz/projects/{repository.project_id}/{kind}"
+        await self._tell("POST", path, {**body, "task_number": number}, "item")
 
     async def changes(self) -> str:
         """Wait for the next change; ``owner/name``, or empty if anything may have changed.
@@ -145,6 +150,12 @@ class HttpHive:
         except ServiceError:
             self._counts["errors"] += 1
             raise
+
+    async def _tell(self, method: str, path: str, body: Mapping[str, Any], what: str) -> None:
+        answer = await self._ask(method, path, body)
+        if not isinstance(answer, dict) or answer.get("success") is not True:
+            asked = self._link.asked(f"{method} {path}")
+            raise ServiceConflict(asked.service, asked.what, f"it does not say that it stored the {what}")
 
     async def _listen(self) -> None:
         failures = 0

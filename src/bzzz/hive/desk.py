@@ -13,9 +13,10 @@ from typing import Any, Protocol
 from pydantic import ValidationError
 
 from bzzz.errors import ServiceNonsense, UsageError
+from bzzz.hive.failure import describe
 from bzzz.hive.link import HiveLink
 from bzzz.hive.project import change_from, draft_from
-from bzzz.hive.schema import ProjectAnswer
+from bzzz.hive.schema import ProjectAnswer, ProjectChange, ProjectDraft
 from bzzz.hive.store import HiveStore
 from bzzz.ports import Clock
 
@@ -33,17 +34,33 @@ class ProjectDesk(Protocol):
         """All projects."""
         ...
 
-    def add(self, fields: Mapping[str, Any]) -> ProjectAnswer:
-        """Add one from the fields of ``ProjectDraft``."""
+    def add(self, fields: Mapping[str, Any], *, check: bool = True) -> ProjectAnswer:
+        """Add one from the fields of ``ProjectDraft``; ``check`` looks at its repository where that can be done."""
         ...
 
-    def change(self, name: str, fields: Mapping[str, Any]) -> ProjectAnswer:
+    def change(self, name: str, fields: Mapping[str, Any], *, check: bool = True) -> ProjectAnswer:
         """Change the given fields of the one with this name or id."""
         ...
 
     def remove(self, name: str) -> ProjectAnswer:
         """Forget the one with this name or id; gives what it was."""
         ...
+
+
+def _typed(model: type[ProjectChange], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields with the types that they have on the wire.
+
+    Raises:
+        ValueError: one has another; names it.
+    """
+    try:
+        return model.model_validate(dict(fields)).model_dump()
+    except ValidationError as error:
+        raise ValueError(describe([{**one, "loc": ("body", *one["loc"])} for one in error.errors()])) from None
+
+
+def _query(*, check: bool) -> str:
+    return "" if check else "?check=false"
 
 
 def find(projects: Sequence[ProjectAnswer], name: str) -> ProjectAnswer:
@@ -84,19 +101,19 @@ class StoreDesk:
         with HiveStore(self._url, self._clock) as store:
             return [ProjectAnswer.of(project) for project in store.projects()]
 
-    def add(self, fields: Mapping[str, Any]) -> ProjectAnswer:
-        """See ``ProjectDesk``."""
+    def add(self, fields: Mapping[str, Any], *, check: bool = True) -> ProjectAnswer:  # noqa: ARG002
+        """See ``ProjectDesk``; there is no token here, so the repository is not looked at."""
         try:
-            draft = draft_from(fields, self._forge_base_url)
+            draft = draft_from(_typed(ProjectDraft, fields), self._forge_base_url)
         except ValueError as error:
             raise UsageError(str(error)) from None
         with HiveStore(self._url, self._clock) as store:
             return ProjectAnswer.of(store.add(draft))
 
-    def change(self, name: str, fields: Mapping[str, Any]) -> ProjectAnswer:
+    def change(self, name: str, fields: Mapping[str, Any], *, check: bool = True) -> ProjectAnswer:  # noqa: ARG002
         """See ``ProjectDesk``."""
         try:
-            checked = change_from(fields)
+            checked = change_from(_typed(ProjectChange, fields))
         except ValueError as error:
             raise UsageError(str(error)) from None
         with HiveStore(self._url, self._clock) as store:
@@ -139,14 +156,14 @@ class HttpDesk:
             raise ServiceNonsense(f"Hive {self._url}", f"GET {_PROJECTS}", "no list 'projects' in it")
         return [self._read(entry) for entry in entries]
 
-    def add(self, fields: Mapping[str, Any]) -> ProjectAnswer:
+    def add(self, fields: Mapping[str, Any], *, check: bool = True) -> ProjectAnswer:
         """See ``ProjectDesk``."""
-        return self._read(self._ask("POST", _PROJECTS, fields))
+        return self._read(self._ask("POST", _PROJECTS + _query(check=check), fields))
 
-    def change(self, name: str, fields: Mapping[str, Any]) -> ProjectAnswer:
+    def change(self, name: str, fields: Mapping[str, Any], *, check: bool = True) -> ProjectAnswer:
         """See ``ProjectDesk``."""
         project = find(self.list(), name)
-        return self._read(self._ask("PATCH", f"{_PROJECTS}/{project.id}", fields))
+        return self._read(self._ask("PATCH", f"{_PROJECTS}/{project.id}{_query(check=check)}", fields))
 
     def remove(self, name: str) -> ProjectAnswer:
         """See ``ProjectDesk``."""

@@ -35,8 +35,9 @@ FAILURES: Mapping[int | str, dict[str, Any]] = {
     code: {"model": ErrorAnswer, "description": meaning}
     for code, meaning in {
         401: "no key, or an unknown one",
-        403: "no key is set and the client is not on this machine",
+        403: "the key's role does not suffice; or no key is set and the client is not on this machine",
         422: "a field is missing or wrong; the detail names it",
+        429: "too many calls with this key, or without one; see Retry-After",
         502: "the forge or the git server answered wrongly",
         503: "the forge, the git server or the database is away",
     }.items()
@@ -73,7 +74,8 @@ def status_of(error: BzzzError) -> tuple[int, str, dict[str, str]]:
 
 async def _on_http(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette chose this handler by that type
-    phrase = HTTPStatus(error.status_code).phrase
+    # Python's own phrase for 422 changed between versions; programs read this name.
+    phrase = "invalid_request" if error.status_code == 422 else HTTPStatus(error.status_code).phrase
     return answer(error.status_code, phrase.lower().replace(" ", "_"), str(error.detail), error.headers)
 
 

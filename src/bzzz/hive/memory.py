@@ -15,6 +15,7 @@ from typing import Any
 from bzzz.core.task import Repository
 from bzzz.errors import ServiceConflict, ServiceError, ServiceMissing, ServiceUnavailable
 
+CAPTURES = frozenset({"submit-work", "create-pr", "log-prompt"})
 STATUSES = frozenset({"in_progress", "completed", "failed", "escalated"})
 
 
@@ -28,6 +29,16 @@ class Report:
     metadata: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """One item that was handed over."""
+
+    kind: str
+    repository: str
+    number: int
+    body: Mapping[str, Any]
+
+
 class MemoryHive:
     """Repositories and reports in this process.
 
@@ -38,6 +49,7 @@ class MemoryHive:
     def __init__(self, repositories: Iterable[Repository] = ()) -> None:
         self._repositories = {repository.key: repository for repository in repositories}
         self._reports: dict[str, Report] = {}
+        self._captures: dict[str, Captured] = {}
         self._pending: dict[str, None] = {}
         self._wake = asyncio.Event()
         self._away: ServiceError | None = None
@@ -48,6 +60,11 @@ class MemoryHive:
     def reports(self) -> Sequence[Report]:
         """Every report once, oldest first."""
         return tuple(self._reports.values())
+
+    @property
+    def captures(self) -> Sequence[Captured]:
+        """Every captured item once, oldest first."""
+        return tuple(self._captures.values())
 
     def put(self, repository: Repository) -> None:
         """Add or change an active repository."""
@@ -93,6 +110,15 @@ class MemoryHive:
         report = Report(repository.key, number, status, dict(metadata))
         same = json.dumps([report.repository, number, status, report.metadata], sort_keys=True)
         self._reports.setdefault(same, report)
+
+    async def capture(self, kind: str, repository: Repository, number: int, body: Mapping[str, Any]) -> None:
+        """See the port."""
+        self._check("capture an item")
+        if kind not in CAPTURES or repository.key not in self._repositories:
+            raise ServiceMissing("Hive in memory", "capture an item", f"no {kind} for {repository.key}", 404)
+        item = Captured(kind, repository.key, number, dict(body))
+        same = json.dumps([kind, item.repository, number, item.body], sort_keys=True)
+        self._captures.setdefault(same, item)
 
     async def changes(self) -> str:
         """See the port."""

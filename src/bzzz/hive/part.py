@@ -6,16 +6,21 @@ Every route gets it as an argument (``PartsIn``), so no route reaches for a glob
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, cast
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
+from bzzz.core.task import Repository
 from bzzz.hive.board import TaskBoard
 from bzzz.hive.change import ChangeHub
+from bzzz.hive.inspection import Finding
+from bzzz.hive.keyring import Keyring
 from bzzz.hive.project import Project
+from bzzz.hive.redact import Redactor
 from bzzz.hive.setting import HiveSettings
 from bzzz.hive.store import HiveStore
 from bzzz.ports import Clock, Forge, Ledger
@@ -23,11 +28,16 @@ from bzzz.ports import Clock, Forge, Ledger
 _LOG = logging.getLogger("bzzz.hive")
 
 
+Inspector = Callable[[Repository], Awaitable[Sequence[Finding]]]
+"""Looks whether a repository is there and may be read and written."""
+
+
 @dataclass(frozen=True, slots=True)
 class HiveParts:
     """The parts of one running Hive.
 
-    ``new_nonce`` makes a claim record's nonce. ``adopt`` is told of each project that is there or new.
+    ``new_nonce`` makes a claim record's nonce. ``redactor`` takes secrets out of what is
+    stored. ``refusals`` counts whom the gate sent away. ``adopt`` is told of each project that is there or new.
     """
 
     settings: HiveSettings
@@ -39,7 +49,11 @@ class HiveParts:
     clock: Clock
     new_nonce: Callable[[], str]
     webhook_secret: str | None
+    redactor: Redactor
+    keyring: Keyring
+    refusals: Counter[str]
     adopt: Callable[[Project], None] | None = None
+    inspect: Inspector | None = None
 
     async def project(self, project_id: int) -> Project:
         """One project.

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from bzzz.core.task import Repository
 from bzzz.hive.git_url import check_name, read_git_url
+from bzzz.hive.project_setting import SETTING_KEYS, ProjectSettings, check_setting, read_settings
 
 PROJECT_NAME_CHARACTERS_MAX = 255
 TEXT_CHARACTERS_MAX = 10_000
@@ -56,6 +57,15 @@ class Project:
     def key(self) -> str:
         """``owner/name``, the repository's identity within the mesh."""
         return f"{self.owner}/{self.repository}"
+
+    @property
+    def settings(self) -> ProjectSettings:
+        """The project's own settings, from its metadata."""
+        return read_settings(self.metadata)
+
+    def label(self, default: str) -> str:
+        """The label that makes an issue a task here."""
+        return (self.settings.labels or (default,))[0]
 
     def to_repository(self) -> Repository:
         """What the forge and ledger ports take.
@@ -104,9 +114,9 @@ def change_from(fields: Mapping[str, Any]) -> dict[str, Any]:
     """
     found = {key: value for key, value in fields.items() if value is not None}
     if "metadata" in found:
-        # The two that are kept in there are fields like the others, and checked like them.
+        # Those that are kept in there are fields like the others, and checked like them.
         inner = dict(found["metadata"])
-        found = {key: inner.pop(key) for key in ("api_url", "forge") if key in inner} | found
+        found = {key: inner.pop(key) for key in ("api_url", "forge", *SETTING_KEYS) if key in inner} | found
         found["metadata"] = inner
     changed: dict[str, Any] = {key: bool(found[key]) for key in _FLAGS if key in found}
     if "name" in found:
@@ -127,9 +137,24 @@ def change_from(fields: Mapping[str, Any]) -> dict[str, Any]:
         changed["forge"] = found["forge"]
     if "api_url" in found:
         changed["api_url"] = _api_url(found["api_url"])
+    changed |= {key: check_setting(key, found[key]) for key in SETTING_KEYS if key in found}
     if "git_url" in found:
         changed |= _place(str(found["git_url"]))
     return changed
+
+
+def repository_of(fields: Mapping[str, Any]) -> Repository:
+    """The repository that checked fields name, before there is a project of them."""
+    address = read_git_url(fields["git_url"])
+    return Repository(
+        project_id=0,
+        name=str(fields.get("name", "")),
+        owner=fields["owner"],
+        repository=fields["repository"],
+        git_url=fields["git_url"],
+        api_url=fields.get("api_url") or address.api_url,
+        forge=fields.get("forge", "github"),
+    )
 
 
 def _place(git_url: str) -> dict[str, Any]:

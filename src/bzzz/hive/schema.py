@@ -8,11 +8,13 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from bzzz.core.record import RecordState
 from bzzz.hive.board import BoardTask
 from bzzz.hive.claim import PEER_PREFIX
 from bzzz.hive.project import Project
+from bzzz.hive.project_setting import LIMIT_KEYS
 from bzzz.hive.store import TaskReport
 
 NUMBER_MAX = 2**31 - 1
@@ -48,8 +50,18 @@ class HealthAnswer(BaseModel):
     counters: dict[str, int]
 
 
+class SettingsShape(BaseModel):
+    """A project's own settings; what is empty is left to the node's."""
+
+    labels: list[str] = []
+    check_command: list[str] = []
+    agent: str = ""
+    limits: dict[str, float] = {}
+    reviewers: list[str] = []
+
+
 class RepositoryAnswer(BaseModel):
-    """The predecessor's ``Repository``; ``api_url``, ``forge`` and ``key`` are added."""
+    """The predecessor's ``Repository``; ``api_url``, ``forge``, ``key`` and ``settings`` are added."""
 
     project_id: int
     name: str
@@ -64,6 +76,7 @@ class RepositoryAnswer(BaseModel):
     api_url: str
     forge: str
     key: str
+    settings: SettingsShape
 
     @classmethod
     def of(cls, project: Project, *, ready: bool) -> RepositoryAnswer:
@@ -96,6 +109,7 @@ class ProjectAnswer(BaseModel):
     forge: str
     key: str
     metadata: dict[str, Any]
+    settings: SettingsShape
     tags: list[str]
     created_at: str
     updated_at: str
@@ -139,6 +153,11 @@ class ProjectChange(BaseModel):
     github_token_required: bool | None = None
     metadata: dict[str, Any] | None = None
     tags: list[str] | None = None
+    labels: list[str] | None = Field(None, description="labels that make an issue a task; empty: Hive's own")
+    check_command: list[str] | None = Field(None, description="a program with its arguments that proves work")
+    agent: str | None = Field(None, description="which agent is to do the work")
+    limits: dict[str, float] | None = Field(None, description=", ".join(LIMIT_KEYS))
+    reviewers: list[str] | None = Field(None, description="who is asked to review")
 
 
 class ProjectDraft(ProjectChange):
@@ -242,6 +261,7 @@ class StatusRequest(BaseModel):
     status: Literal["in_progress", "completed", "failed", "escalated"]
     metadata: dict[str, Any] | None = None
     results: dict[str, Any] | None = None
+    agent_id: AgentId | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -251,7 +271,15 @@ class StatusRequest(BaseModel):
                 inner = value.get(key)
                 if isinstance(inner, dict) and "task_number" in inner:
                     return {**value, "task_number": inner["task_number"]}
+            # The predecessor's client forgot it, so its author is told what is meant.
+            text = "task_number is missing: say which task, beside status or within metadata or results"
+            raise PydanticCustomError("missing_task_number", text)
         return value
+
+    def agent(self) -> str:
+        """Who reports, where the client says so."""
+        found = self.agent_id or self.details().get("agent_id")
+        return found if isinstance(found, str) else ""
 
     def details(self) -> dict[str, Any]:
         """Both, as one object."""
@@ -265,6 +293,12 @@ class DoneAnswer(BaseModel):
 
     success: Literal[True] = True
     new: bool = True
+
+
+class StatusAnswer(DoneAnswer):
+    """The report is stored. ``claim`` is the state of a claim that Hive holds for the client, or null."""
+
+    claim: str | None = None
 
 
 class WebhookAnswer(BaseModel):
@@ -287,4 +321,5 @@ def _shared(project: Project) -> dict[str, Any]:
         "api_url": project.api_url,
         "forge": project.forge,
         "key": project.key,
+        "settings": SettingsShape.model_validate(project.settings.to_object()),
     }

@@ -7,10 +7,13 @@ them, at start, and nothing else does.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from bzzz.errors import SettingError
+from bzzz.hive.key import Role
 
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
 METADATA_BYTES_MAX = 64 * 1024
@@ -45,6 +48,11 @@ class HiveSettings:
     subscribers_max: int = 1000
     pending_changes_max: int = 256
     shutdown_s_max: float = 5.0
+    captures_max: int = 500_000
+    rate_per_s: float = 50.0
+    rate_burst: int = 200
+    wrong_rate_per_s: float = 1.0
+    wrong_rate_burst: int = 20
 
     @property
     def database(self) -> str:
@@ -65,21 +73,32 @@ def sqlite_url(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def read_keys(path: Path | None) -> tuple[str, ...]:
-    """API keys, one a line; empty lines and lines that begin with ``#`` are left out.
+def read_keys(path: Path | None) -> Mapping[str, Role]:
+    """API keys, one a line, with a role before each that is not an administrator's: ``node KEY``.
+
+    Empty lines and lines that begin with ``#`` are left out.
 
     Raises:
         SettingError: the file cannot be read, holds no key, or a key is too short to be a secret.
     """
     if path is None:
-        return ()
-    lines = (line.strip() for line in _read(path, "hive.key_file").splitlines())
-    keys = tuple(line for line in lines if line and not line.startswith("#"))
+        return {}
+    keys: dict[str, Role] = {}
+    for line in _read(path, "hive.key_file").splitlines():
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            role = Role.parse(words[0]) if len(words) > 1 else Role.ADMIN
+        except ValueError:
+            allowed = "a line is a key, or read, node or admin and a key"
+            raise SettingError(str(path), "hive.key_file", "another line", allowed) from None
+        if len(words) > 2 or len(words[-1]) < KEY_CHARACTERS_MIN or not words[-1].isascii():
+            allowed = f"a key is at least {KEY_CHARACTERS_MIN} ASCII characters without spaces"
+            raise SettingError(str(path), "hive.key_file", "a short or unusual key", allowed)
+        keys[words[-1]] = role
     if not keys:
         raise SettingError(str(path), "hive.key_file", "no key", "write one key a line into it")
-    if any(len(key) < KEY_CHARACTERS_MIN or not key.isascii() for key in keys):
-        allowed = f"a key is at least {KEY_CHARACTERS_MIN} ASCII characters"
-        raise SettingError(str(path), "hive.key_file", "a short or unusual key", allowed)
     return keys
 
 
@@ -95,6 +114,36 @@ def read_secret(path: Path | None, key: str) -> str | None:
     if not secret:
         raise SettingError(str(path), key, "an empty file", "write the secret into it")
     return secret
+
+
+def credential(name: str, environment: Mapping[str, str]) -> Path | None:
+    """The file of a systemd credential (systemd.exec(5), "Credentials"); ``None`` where there is none of that name.
+
+    Docker's secrets are files too, below ``/run/secrets``; a setting's ``_FILE`` form names them.
+    """
+    folder = environment.get("CREDENTIALS_DIRECTORY")
+    if not folder:
+        return None
+    path = Path(folder) / name
+    return path if path.is_file() else None
+
+
+def password_of(url: str) -> str:
+    """The password in a URL, as it is sent; empty if there is none."""
+    try:
+        parts = urlsplit(url)
+        return unquote(parts.password or "") or dict(parse_qsl(parts.query)).get("password", "")
+    except ValueError:
+        return ""
+
+
+def has_password(url: str) -> bool:
+    """Whether a URL holds a password, in its authority or among its parameters."""
+    try:
+        parts = urlsplit(url)
+        return parts.password is not None or "password" in dict(parse_qsl(parts.query))
+    except ValueError:
+        return True  # unreadable: it may
 
 
 def _read(path: Path, key: str) -> str:

@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from bzzz.errors import UsageError
+from bzzz.hive.capture_store import CAPTURES_MAX, CaptureStore
 from bzzz.hive.database import exclusively, open_database, upgrade_database
 from bzzz.hive.git_url import read_git_url
-from bzzz.hive.model import ProjectRow, TaskReportRow, WebhookDeliveryRow
+from bzzz.hive.key_store import KeyStore
+from bzzz.hive.model import ClientClaimRow, ProjectRow, TaskReportRow, WebhookDeliveryRow
 from bzzz.hive.project import FORGES, Project
+from bzzz.hive.project_setting import SETTING_KEYS
 from bzzz.ports import Clock
 
 REPORTS_PER_TASK_MAX = 200
 DELIVERIES_REMEMBERED_MAX = 10_000
 
 _COLUMNS = {"owner": "git_owner", "repository": "git_repository", "branch": "git_branch"}
-_IN_METADATA = ("api_url", "forge")
+_IN_METADATA = ("api_url", "forge", *SETTING_KEYS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,16 +52,19 @@ class HiveStore:
     Args:
         url: SQLAlchemy's database URL.
         clock: for the times that people read.
+        captures_max: see ``CaptureStore``. ``captures`` is one, and ``keys`` a ``KeyStore``.
 
     Raises:
         SettingError: not a database URL that can be used.
         UsageError: the database cannot be opened or upgraded.
     """
 
-    def __init__(self, url: str, clock: Clock) -> None:
+    def __init__(self, url: str, clock: Clock, captures_max: int = CAPTURES_MAX) -> None:
         upgrade_database(url)
         self._reader, self._writer = open_database(url)
         self._clock = clock
+        self.captures = CaptureStore(self._reader, self._writer, clock, captures_max)
+        self.keys = KeyStore(self._reader, self._writer, clock)
 
     def close(self) -> None:
         """Release the connections."""
@@ -141,6 +148,7 @@ class HiveStore:
         """Delete a project with its reports; false if there was none. Its repository is not touched."""
         with Session(self._writer) as session, session.begin():
             session.execute(delete(TaskReportRow).where(TaskReportRow.project_id == project_id))
+            session.execute(delete(ClientClaimRow).where(ClientClaimRow.project_id == project_id))
             gone = session.execute(delete(ProjectRow).where(ProjectRow.id == project_id).returning(ProjectRow.id))
             return gone.first() is not None
 
@@ -216,6 +224,25 @@ class HiveStore:
         if edge is not None:
             session.execute(delete(TaskReportRow).where(*of_task, TaskReportRow.id <= edge))
 
+    # --- claims taken for clients -----------------------------------------------------------------------
+
+    def note_client(self, project_id: int, number: int, agent: str) -> None:
+        """Remember that Hive takes a task for a client; once is enough."""
+        row = ClientClaimRow(project_id=project_id, task_number=number, agent=agent, claimed_at=self._now())
+        with suppress(IntegrityError), Session(self._writer) as session, session.begin():
+            if agent not in session.scalars(select(ClientClaimRow.agent).where(*_of_task(project_id, number))):
+                session.add(row)
+
+    def clients_of(self, project_id: int, number: int) -> Collection[str]:
+        """The clients that Hive took a task for, or tried to; none where all of that has ended."""
+        with Session(self._reader) as session:
+            return set(session.scalars(select(ClientClaimRow.agent).where(*_of_task(project_id, number))))
+
+    def forget_clients(self, project_id: int, number: int) -> None:
+        """A client's claim has ended."""
+        with Session(self._writer) as session, session.begin():
+            session.execute(delete(ClientClaimRow).where(*_of_task(project_id, number)))
+
     # --- webhooks ---------------------------------------------------------------------------------------
 
     def take_delivery(self, digest: str) -> bool:
@@ -233,6 +260,10 @@ class HiveStore:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.wall_s(), UTC)
+
+
+def _of_task(project_id: int, number: int) -> tuple[ColumnElement[bool], ...]:
+    return ClientClaimRow.project_id == project_id, ClientClaimRow.task_number == number
 
 
 def report_digest(project_id: int, number: int, status: str, details: Mapping[str, Any]) -> str:
@@ -301,7 +332,8 @@ def _write(row: ProjectRow, fields: Mapping[str, Any], now: datetime) -> None:
         stored = {**kept, **fields["metadata"]}
     elif "git_url" in fields and "api_url" not in fields:
         stored.pop("api_url", None)  # it belonged to the address before
-    row.metadata_ = stored | {key: fields[key] for key in _IN_METADATA if key in fields}
+    stored |= {key: fields[key] for key in _IN_METADATA if key in fields}
+    row.metadata_ = {key: value for key, value in stored.items() if value or key not in SETTING_KEYS}
     row.updated_at = now
 
 

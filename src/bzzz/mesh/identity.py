@@ -7,10 +7,6 @@ one is does not load libp2p. The file is PKCS #8 PEM, as ``openssl pkey`` reads 
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,9 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from bzzz.errors import TransportError
+from bzzz.mesh.private_file import read_private, write_private
 
-IDENTITY_FILE_MODE = 0o600
-_IDENTITY_FILE_BYTES_MAX = 16 * 1024
 # Multihash "identity" (0x00) of 36 bytes: protobuf field 1 (key type) = 1 (Ed25519), field 2 = 32 bytes.
 _PEER_ID_PREFIX = bytes((0x00, 0x24, 0x08, 0x01, 0x12, 0x20))
 
@@ -44,8 +39,12 @@ class Identity:
 def identity_from_secret(secret: bytes) -> Identity:
     """The identity of 32 secret bytes."""
     public = Ed25519PrivateKey.from_private_bytes(secret).public_key()
-    raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return Identity(base58.b58encode(_PEER_ID_PREFIX + raw).decode(), secret)
+    return Identity(peer_id_of(public.public_bytes(Encoding.Raw, PublicFormat.Raw)), secret)
+
+
+def peer_id_of(public: bytes) -> str:
+    """The peer id that belongs to the 32 bytes of an Ed25519 public key."""
+    return base58.b58encode(_PEER_ID_PREFIX + public).decode()
 
 
 def load_identity(path: Path) -> Identity:
@@ -67,31 +66,12 @@ def load_identity(path: Path) -> Identity:
 
 
 def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
     pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, IDENTITY_FILE_MODE)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(pem)
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, unlike a rename, never replaces the file of whoever was first.
-        with contextlib.suppress(FileExistsError):
-            os.link(part, path)
-    finally:
-        part.unlink()
+    write_private(path, pem)
 
 
 def _read(path: Path) -> Identity:
-    with path.open("rb") as file:
-        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        if mode & 0o077:
-            raise TransportError(
-                f"identity file {path}: others may read it (mode {mode:04o}); run chmod 600 on it, "
-                "or remove it to get a new identity"
-            )
-        pem = file.read(_IDENTITY_FILE_BYTES_MAX)
+    pem = read_private(path, "identity file")
     try:
         key = load_pem_private_key(pem, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm):

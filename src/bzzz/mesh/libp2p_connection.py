@@ -12,6 +12,7 @@ import struct
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import trio
@@ -26,7 +27,9 @@ from libp2p.transport.exceptions import MuxerUpgradeFailure
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from bzzz.errors import PeerError
 from bzzz.mesh.address import Address
+from bzzz.mesh.libp2p_admission import Admission
 
 _STALL_S = 1.0
 _CLOSE_S_MAX = 1.0
@@ -108,6 +111,10 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
         stream = _Heard(read_write_closer)
         try:
             muxed = await self.upgrade_inbound_raw_conn(RawConnection(stream, False), maddr)
+        except PeerError:
+            # Counted and told by who refused it.
+            await stream.close()
+            return
         except Exception as error:
             # Who connects and says nothing only looked whether we are there, as our own probes do.
             self._counts["dropped_handshake" if stream.has_heard else "probed"] += 1
@@ -141,7 +148,8 @@ class LiveYamux(Yamux):  # type: ignore[misc]
         self._ping_interval_s = ping_interval_s
         self._ping_timeout_s = ping_timeout_s
         self._heard_at = trio.current_time()
-        self.is_silent = False
+        # Why it ended, where that was decided here.
+        self.end = ""
 
     async def _read_data_body(self, length: int) -> bytes:
         body: bytes = await super()._read_data_body(length)
@@ -165,7 +173,7 @@ class LiveYamux(Yamux):  # type: ignore[misc]
             ):
                 # It speaks, though slowly; or this process itself stood still and could not hear.
                 continue
-            self.is_silent = True
+            self.end = "no answer to pings"
             # The reader then finds the connection closed and ends it the usual way, with all its notices.
             await self.secured_conn.close()
 
@@ -179,10 +187,11 @@ class LiveYamux(Yamux):  # type: ignore[misc]
 
 
 class MeshUpgrader(TransportUpgrader):  # type: ignore[misc]
-    """Makes a ``LiveYamux`` of each secured connection; the library has its own class wired in."""
+    """Lets peers in, and makes a ``LiveYamux`` of each connection; the library has its own class wired in."""
 
-    def __init__(self, *args: Any, ping_interval_s: float, ping_timeout_s: float) -> None:
+    def __init__(self, *args: Any, admission: Admission, ping_interval_s: float, ping_timeout_s: float) -> None:
         super().__init__(*args)
+        self._admission = admission
         self._liveness = {"ping_interval_s": ping_interval_s, "ping_timeout_s": ping_timeout_s}
 
     async def upgrade_security(self, raw_conn: Any, is_initiator: bool, peer_id: Any = None) -> Any:
@@ -193,8 +202,13 @@ class MeshUpgrader(TransportUpgrader):  # type: ignore[misc]
         return await super().upgrade_security(raw_conn, is_initiator, peer_id)
 
     async def upgrade_connection(self, conn: Any, peer_id: Any) -> Any:
-        """Agree on Yamux over a secured connection."""
-        plain = await super().upgrade_connection(conn, peer_id)
+        """Admit the peer, and agree on Yamux over a secured connection.
+
+        Raises:
+            PeerError: it is not admitted, or does not admit this node.
+        """
+        agreed = partial(super().upgrade_connection, conn, peer_id)
+        plain = await self._admission.agree(conn, peer_id, agreed)
         if not isinstance(plain, Yamux):
             raise MuxerUpgradeFailure(f"the muxer is {type(plain).__name__}, not Yamux")
         return LiveYamux(conn, peer_id, is_initiator=conn.is_initiator, **self._liveness)

@@ -27,6 +27,7 @@ from bzzz.mesh.libp2p_dialler import Dialler
 from bzzz.mesh.libp2p_gossip import AddressGossip
 from bzzz.mesh.libp2p_host import build_host
 from bzzz.mesh.libp2p_service import GuardedManager
+from bzzz.mesh.mesh_secret import MeshSecret
 from bzzz.mesh.settings import MeshSettings
 from bzzz.ports import PeerConnected, PeerDisconnected, Received, TransportEvent
 
@@ -44,6 +45,7 @@ class Engine:
         listen: where to listen; concrete, or as the settings have it.
         emit: takes every event; called in this thread.
         counts: of this node, over all lives; written in this thread alone.
+        secret: of the mesh, where it has one.
     """
 
     def __init__(
@@ -53,6 +55,8 @@ class Engine:
         listen: Iterable[str],
         emit: Callable[[TransportEvent], None],
         counts: Counter[str],
+        *,
+        secret: MeshSecret | None = None,
     ) -> None:
         self._settings = settings
         self._listen = [parse_address(text) for text in listen]
@@ -63,9 +67,10 @@ class Engine:
         self._introduced: dict[str, tuple[str, ...]] = {}
         self._told: dict[str, list[str]] = {}
         self.addresses: tuple[str, ...] = ()
-        parts = build_host(settings, identity, counts, deliver=self._deliver, learn=self._learn)
+        parts = build_host(settings, identity, secret, counts, deliver=self._deliver, learn=self._learn)
         self._id, self._swarm, self._host = parts.id, parts.swarm, parts.host
         self._pubsub, self._router = parts.pubsub, parts.router
+        self._gate, self._admission = parts.gate, parts.admission
         self._swarm.register_notifee(_Links(self))
         self._gossip: AddressGossip | None = None
         self._dialler = Dialler(
@@ -133,6 +138,12 @@ class Engine:
     def want_seeds(self, source: str, addresses: tuple[Address, ...]) -> None:
         """Keep a connection to whoever is at each address, in place of those that ``source`` named before."""
         self._dialler.want_seeds(source, addresses)
+
+    def revoke(self, peers: frozenset[str]) -> None:
+        """Keep these peers out from now on, and no others; end the connections there are to them."""
+        self._gate.revoked = peers
+        for peer in peers & self._links.keys():
+            self._expel(peer, "revoked")
 
     def is_connected(self, peer: str) -> bool:
         """Whether a connection to ``peer`` is up."""
@@ -202,6 +213,8 @@ class Engine:
     async def _dial(self, address: Address) -> str:
         if address.peer is not None and self.is_connected(address.peer):
             return address.peer
+        if address.peer is not None:
+            self._admission.check(address.peer)
         return await self._swarm.connect(address, self._needs_no_link)
 
     def _needs_no_link(self, peer: str) -> bool:
@@ -232,9 +245,15 @@ class Engine:
         del self._links[peer]
         self._told.pop(peer, None)
         if self._introduced.pop(peer, None) is not None:
-            silent = getattr(link.muxed_conn, "is_silent", False)
-            self._emit(PeerDisconnected(peer, "no answer to pings" if silent else "connection closed"))
+            self._emit(PeerDisconnected(peer, link.muxed_conn.end or "connection closed"))
         self._dialler.nudge(peer)
+
+    def _expel(self, peer: str, why: str) -> None:
+        """End all connections to a peer."""
+        self._counts["expelled"] += 1
+        for link in list(self._links.get(peer, [])):
+            link.muxed_conn.end = why
+            self._nursery.start_soon(link.close)
 
     def _learn(self, peer_id: Any, told: list[str]) -> None:
         peer = str(peer_id)

@@ -24,11 +24,14 @@ from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_ID
 from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.tcp.tcp import TCP
 
+from bzzz.mesh.admission import Gate, Prover, Sealer
 from bzzz.mesh.identity import Identity
+from bzzz.mesh.libp2p_admission import Admission
 from bzzz.mesh.libp2p_connection import MeshSwarm, MeshUpgrader
 from bzzz.mesh.libp2p_patch import apply_patches
 from bzzz.mesh.libp2p_pubsub import MeshGossipSub, MeshPubsub
 from bzzz.mesh.libp2p_service import guarded
+from bzzz.mesh.mesh_secret import MeshSecret
 from bzzz.mesh.settings import MeshSettings
 
 
@@ -41,11 +44,14 @@ class Host:
     host: Any
     pubsub: MeshPubsub
     router: MeshGossipSub
+    gate: Gate
+    admission: Admission
 
 
 def build_host(
     settings: MeshSettings,
     identity: Identity,
+    secret: MeshSecret | None,
     counts: Counter[str],
     *,
     deliver: Callable[[str, str, bytes], None],
@@ -56,15 +62,19 @@ def build_host(
     Args:
         settings: of this node's mesh.
         identity: who this node is.
+        secret: of the mesh, where it has one.
         counts: where everything is counted.
         deliver: takes topic, author and payload of each good message.
         learn: takes a connected peer's id and the addresses that it told of itself.
     """
     apply_patches()
-    secret = Ed25519PrivateKey.from_bytes(identity.secret)
-    pair = KeyPair(secret, secret.get_public_key())
+    key = Ed25519PrivateKey.from_bytes(identity.secret)
+    pair = KeyPair(key, key.get_public_key())
     own_id = ID.from_pubkey(pair.public_key)
-    swarm = _build_swarm(settings, own_id, pair, counts)
+    gate = Gate(settings.allowed_peers)
+    prover = None if secret is None else Prover(secret)
+    admission = Admission(own_id, gate, prover, timeout_s=settings.handshake_timeout_s, counts=counts)
+    swarm = _build_swarm(settings, own_id, pair, admission, counts)
     host = BasicHost(swarm, disable_identify_address_discovery=True)
     # 3: an exception in a stream handler ends the node.
     swarm.set_stream_handler(guarded(host._swarm_stream_handler, counts, "dropped_stream_error"))
@@ -88,19 +98,24 @@ def build_host(
         counts=counts,
         deliver=deliver,
         learn=learn,
+        gate=gate,
+        sealer=None if secret is None else Sealer(secret),
         payload_bytes_max=settings.payload_bytes_max,
         outbound_queue_messages_max=settings.outbound_queue_messages_max,
     )
-    return Host(own_id, swarm, host, pubsub, router)
+    return Host(own_id, swarm, host, pubsub, router, gate, admission)
 
 
-def _build_swarm(settings: MeshSettings, own_id: Any, pair: KeyPair, counts: Counter[str]) -> MeshSwarm:
+def _build_swarm(
+    settings: MeshSettings, own_id: Any, pair: KeyPair, admission: Admission, counts: Counter[str]
+) -> MeshSwarm:
     peers = PeerStore()
     peers.add_key_pair(own_id, pair)
     # The library also offers TLS, secio and plain text; one way, the strict one, is enough.
     upgrader = MeshUpgrader(
         {NOISE_ID: Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
         {YAMUX_ID: Yamux},
+        admission=admission,
         ping_interval_s=settings.ping_interval_s,
         ping_timeout_s=settings.ping_timeout_s,
     )

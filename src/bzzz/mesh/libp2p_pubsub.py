@@ -22,9 +22,10 @@ from libp2p.peer.id import ID
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
-from libp2p.pubsub.validators import signature_validator
+from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX, signature_validator
 
 from bzzz.errors import PeerError
+from bzzz.mesh.admission import SEAL_BYTES, Gate, Sealer
 from bzzz.mesh.frame import FrameReader
 from bzzz.mesh.libp2p_service import guarded
 
@@ -82,6 +83,8 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         counts: where drops are counted.
         deliver: called with topic, author and payload of each good message of another peer.
         learn: called with a peer and the addresses its signed record tells.
+        gate: whose messages are not taken.
+        sealer: seals messages and opens them, where the mesh has a secret.
         payload_bytes_max: larger messages are dropped and not forwarded.
         outbound_queue_messages_max: waiting for one peer.
     """
@@ -94,6 +97,8 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         counts: Counter[str],
         deliver: Callable[[str, str, bytes], None],
         learn: Callable[[Any, list[str]], None],
+        gate: Gate,
+        sealer: Sealer | None,
         payload_bytes_max: int,
         outbound_queue_messages_max: int,
     ) -> None:
@@ -101,7 +106,9 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         self._counts = counts
         self._deliver = deliver
         self._learn = learn
-        self._payload_bytes_max = payload_bytes_max
+        self._gate = gate
+        self._sealer = sealer
+        self._data_bytes_max = payload_bytes_max + (0 if sealer is None else SEAL_BYTES)
         self._records: dict[Any, bytes] = {}
         self.peer_queues = _WideQueues(outbound_queue_messages_max)
         # 2: it counts from the second of the clock; whoever restarts with the same key repeats numbers that
@@ -166,6 +173,15 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         self._records[peer_id] = record
         self._learn(peer_id, [str(address) for address in told.addrs])
 
+    async def publish(self, topic_id: Any, data: bytes) -> None:
+        """Seal, sign and send."""
+        author, number = self.my_id.to_bytes(), self._next_seqno()
+        sealed = data if self._sealer is None else self._sealer.seal(author, number, topic_id, data)
+        message = rpc_pb2.Message(data=sealed, topicIDs=[topic_id], from_id=author, seqno=number)
+        message.signature = self.sign_key.sign(PUBSUB_SIGNING_PREFIX.encode() + message.SerializeToString())
+        message.key = self.host.get_public_key().serialize()
+        await self.push_msg(self.my_id, message)
+
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         """Publish an own message, or take a peer's: check, count, deliver, forward."""
         if msg_forwarder != self.my_id:
@@ -176,11 +192,12 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         self._mark_msg_seen(msg)
         if msg_forwarder != self.my_id:
             # 5: the library puts it into a queue of 32, and what does not fit is lost in silence.
-            self._deliver(msg.topicIDs[0], str(ID(msg.from_id)), msg.data)
+            payload = msg.data if self._sealer is None else msg.data[SEAL_BYTES:]
+            self._deliver(msg.topicIDs[0], str(ID(msg.from_id)), payload)
         await self.router.publish(msg_forwarder, msg)
 
     def _refusal(self, msg: Any) -> str | None:
-        if len(msg.data) > self._payload_bytes_max:
+        if len(msg.data) > self._data_bytes_max:
             return "dropped_oversized"
         if len(msg.topicIDs) != 1 or len(msg.seqno) != _SEQUENCE_BYTES or not msg.from_id:
             return "dropped_malformed"
@@ -190,8 +207,12 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
             return "duplicates"
         if msg.from_id == self.my_id.to_bytes():
             return "dropped_own"
+        if self._gate.author_refusal(str(ID(msg.from_id))) is not None:
+            return "dropped_author"
         if not msg.signature:
             return "dropped_unsigned"
+        if self._sealer and self._sealer.open(msg.from_id, msg.seqno, msg.topicIDs[0], msg.data) is None:
+            return "dropped_seal"
         try:
             return None if signature_validator(msg) else "dropped_signature"
         except Exception:

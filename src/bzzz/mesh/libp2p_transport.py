@@ -17,16 +17,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from bzzz.errors import PayloadTooLarge, TransportError
-from bzzz.mesh.address import Address, parse_address, parse_wanted
+from bzzz.mesh.address import Address, is_peer_id, parse_address, parse_wanted
 from bzzz.mesh.bridge import TrioThread, describe
 from bzzz.mesh.discovery import MdnsDiscovery
 from bzzz.mesh.dns_discovery import DnsDiscovery
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.inbox import Inbox
 from bzzz.mesh.libp2p_version import require_libp2p
+from bzzz.mesh.mesh_secret import MeshSecret, load_secret
 from bzzz.mesh.name_resolver import Resolver, SystemResolver
 from bzzz.mesh.probe import probe_address
 from bzzz.mesh.redial import redial_delay_s
+from bzzz.mesh.revocation import RevokedFile
 from bzzz.mesh.settings import MeshSettings
 from bzzz.ports import PeerDisconnected, Probe, TransportEvent, TransportRestarted
 
@@ -53,12 +55,16 @@ class Libp2pTransport:
         self._settings = settings
         self._resolver = resolver or SystemResolver()
         self._identity = load_identity(settings.identity_file)
+        self._secret = _load_secret(settings)
         for text in settings.listen:
             _read(parse_address, text, "listen on")
         self._wanted: dict[Address, None] = {}
         for text in settings.static_peers:
             self._wanted[self._wish(text, needs_peer=False)] = None
         self._seeds: dict[str, tuple[Address, ...]] = {}
+        self._revoked_file = None if settings.revoked_file is None else RevokedFile(settings.revoked_file)
+        self._revoked = frozenset[str]()
+        self._watching: asyncio.Task[None] | None = None
         self._topics: set[str] = set()
         # One counter a thread, for adding to a count is not atomic.
         self._counts: Counter[str] = Counter()
@@ -91,21 +97,25 @@ class Libp2pTransport:
         if self._inbox is not None or self._stopped:
             raise TransportError("this transport was started before; make a new one")
         self._inbox = Inbox(self._settings.receive_queue_messages_max)
+        self._read_revoked()
         try:
             await self._start_engine(self._settings.listen)
         except BaseException:
             await self.stop()
             raise
         self._start_discovery()
+        if self._revoked_file is not None:
+            self._watching = asyncio.create_task(self._watch_revoked(), name="mesh-revoked")
 
     async def stop(self) -> None:
         """Close connections and end the thread; a second call does nothing."""
         if self._stopped:
             return
         self._stopped = True
-        if self._revival is not None:
-            self._revival.cancel()
-            await asyncio.gather(self._revival, return_exceptions=True)
+        for task in (self._revival, self._watching):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
         ends = []
         if self._mdns is not None:
             ends.append(self._mdns.stop())
@@ -204,7 +214,10 @@ class Libp2pTransport:
             require_libp2p()
             from bzzz.mesh.libp2p_engine import Engine  # noqa: PLC0415
 
-            engine = Engine(self._settings, self._identity, listen, inbox.put, self._engine_counts)
+            engine = Engine(
+                self._settings, self._identity, listen, inbox.put, self._engine_counts, secret=self._secret
+            )
+            engine.revoke(self._revoked)
             box.append(engine)
             await engine.run(ready)
 
@@ -274,6 +287,22 @@ class Libp2pTransport:
             # It died just now; the next life begins with what was asked.
             _log.debug("the mesh engine is down; it will be told when it is up again")
 
+    # --- admission -----------------------------------------------------------------------------------------
+
+    async def _watch_revoked(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.revoked_interval_s)
+            if self._read_revoked() and self._thread is not None and self._engine is not None:
+                self._thread.post(self._engine.revoke, self._revoked)
+
+    def _read_revoked(self) -> bool:
+        found = None if self._revoked_file is None else self._revoked_file.changed()
+        if found is None or found == self._revoked:
+            return False
+        self._revoked = found
+        _log.warning("%d peers are revoked here", len(found))
+        return True
+
     # --- discovery -----------------------------------------------------------------------------------------
 
     def _start_discovery(self) -> None:
@@ -321,6 +350,21 @@ class Libp2pTransport:
         if not wanted.is_ip and not self._settings.dns:
             raise TransportError(f"cannot dial {wanted}: names are not looked up here, as mesh.dns is off")
         return wanted
+
+
+def _load_secret(settings: MeshSettings) -> MeshSecret | None:
+    for peer in settings.allowed_peers:
+        if not is_peer_id(peer):
+            raise TransportError(f"mesh.allowed_peers: {peer[:80]!r} is no peer id")
+    if settings.secret_file is None:
+        return None
+    secret = load_secret(settings.secret_file)
+    if secret.name != settings.mesh_name:
+        raise TransportError(
+            f"mesh secret {settings.secret_file}: it is of the mesh {secret.name!r}, but mesh.name is "
+            f"{settings.mesh_name!r}"
+        )
+    return secret
 
 
 def _read(parse: Callable[[str], Address], text: str, purpose: str) -> Address:

@@ -22,6 +22,10 @@ class MeshSettings:
             is then learnt from who answers), or ``/dnsaddr/NAME``.
         mesh_name: nodes of other meshes on the same network are not joined. Peers of other libp2p programs
             tell no name; they are taken to be of ``DEFAULT_MESH_NAME``.
+        secret_file: holds the mesh's name and secret; whoever cannot prove to know it is not let in.
+        allowed_peers: the only peer ids that are let in; all if empty. Goes together with a secret.
+        revoked_file: peer ids that are kept out, read again whenever it changes.
+        revoked_interval_s: how often it is looked at.
         mdns: whether to announce and discover on the local network.
         mdns_service_tags: the DNS-SD service types to announce and browse.
         dns: whether names in ``static_peers`` are looked up, again and again.
@@ -46,6 +50,10 @@ class MeshSettings:
     listen: tuple[str, ...] = ("/ip4/0.0.0.0/tcp/0",)
     static_peers: tuple[str, ...] = ()
     mesh_name: str = "bzzz"
+    secret_file: Path | None = None
+    allowed_peers: tuple[str, ...] = ()
+    revoked_file: Path | None = None
+    revoked_interval_s: float = 1.0
     mdns: bool = True
     mdns_service_tags: tuple[str, ...] = (SERVICE_TAG, PREDECESSOR_SERVICE_TAG)
     dns: bool = True

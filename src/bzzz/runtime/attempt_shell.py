@@ -39,6 +39,7 @@ class AttemptShell:
         self._find = find
         self._claims: dict[str, tuple[TaskId, int]] = {}
         self._works: dict[tuple[TaskId, int], Work] = {}
+        self.checks: dict[tuple[TaskId, int], dict[str, object]] = {}
         self._starting: dict[tuple[TaskId, int], asyncio.Event] = {}
 
     def work_of(self, task: TaskId, epoch: int) -> Work | None:
@@ -66,7 +67,7 @@ class AttemptShell:
         except BzzzError as error:
             # The forge failed us, not the task: no strike.
             wait_ms = retry_after_ms(error)
-            return AttemptEnded(*claim, Outcome.RATE_LIMITED, str(error), False, retry_after_ms=wait_ms)
+            return AttemptEnded(*claim, Outcome.SERVICE_FAILED, str(error), False, retry_after_ms=wait_ms)
         finally:
             del self._starting[claim]
         return None
@@ -132,6 +133,7 @@ class AttemptShell:
                 await self._runner.forget(attempt_id)
                 del self._claims[attempt_id]
         self._works.pop((task, epoch), None)
+        self.checks.pop((task, epoch), None)
 
     def translate(self, event: AttemptEvent) -> Event | None:
         """A runner's event as the core's; ``None`` for an attempt that nobody knows."""
@@ -152,6 +154,7 @@ class AttemptShell:
     def _finished(self, task: TaskId, epoch: int, event: AttemptFinished) -> AttemptEnded:
         if event.work is not None:
             self._works[task, epoch] = event.work
+        self.checks[task, epoch] = dict(event.check)
         self._events.tell(
             "attempt_ended",
             task=str(task),

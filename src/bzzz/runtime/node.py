@@ -316,7 +316,11 @@ class Node:
         self._begin(effect, self.attempts.start(effect, self._ledger))
 
     def _report(self, effect: Report) -> None:
-        self._shells.journal.enqueue(effect.task, effect.epoch, effect.kind, effect.data)
+        data = dict(effect.data)
+        if effect.kind == "delivered":
+            # After a restart it is not known any more; the delivery stands all the same.
+            data["check"] = self.attempts.checks.get((effect.task, effect.epoch), {})
+        self._shells.journal.enqueue(effect.task, effect.epoch, effect.kind, data)
         self.events.tell("report", task=str(effect.task), epoch=effect.epoch, report=effect.kind, **effect.data)
         self.outbox.wake()
 

@@ -52,6 +52,7 @@ class Outbox:
         self._hive = shells.hive
         self._escalate = shells.escalate
         self._clock = shells.clock
+        self._agent = shells.agent.name
         self._find = find
         self._events = events
         self._wake = asyncio.Event()
@@ -150,7 +151,7 @@ class Outbox:
     def _places(self) -> list[tuple[str, _Deliver]]:
         places: list[tuple[str, _Deliver]] = [("forge", self._to_forge)]
         if self._hive is not None:
-            places.append(("Hive", self._to_hive))
+            places += [("Hive", self._to_hive), ("capture", self._to_capture)]
         if self._escalate is not None:
             places.append(("hook", self._to_hook))
         return places
@@ -193,10 +194,27 @@ class Outbox:
             metadata = {"epoch": item.epoch, **dict(item.data)}
             await self._hive.report_status(repository, item.task.number, status, metadata)
 
+    async def _to_capture(self, item: OutboxItem, repository: Repository) -> None:
+        if self._hive is not None and item.kind == "delivered":
+            await self._hive.capture("create-pr", repository, item.task.number, pull_item(item, self._agent))
+
     async def _to_hook(self, item: OutboxItem, _: Repository) -> None:
         if self._escalate is not None and item.kind == "escalated":
             # The key lets the receiver drop the repetition that a crash can cause.
             await self._escalate({"key": item.key, "task": str(item.task), "epoch": item.epoch, **dict(item.data)})
+
+
+def pull_item(item: OutboxItem, agent: str) -> Mapping[str, Any]:
+    """A delivery as Hive keeps it: the pull request that is there, and the check that passed before it."""
+    return {
+        "agent_id": agent,
+        "title": f"Delivery of {item.task}",
+        "description": f"epoch {item.epoch}",
+        "branch_name": item.data.get("branch", ""),
+        "pr_url": item.data.get("pull_request", ""),
+        "commit": item.data.get("commit", ""),
+        "check": item.data.get("check", {}),
+    }
 
 
 def _comment(item: OutboxItem) -> str:

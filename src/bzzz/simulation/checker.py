@@ -240,7 +240,7 @@ class Checkers:
         result.delivered = sum(1 for task in self._world.forge.tasks if self._deliveries[task])
         result.escalated = ends["escalated"]
         result.other_ends = ends["closed"] + ends["asked"]
-        result.undelivered = result.tasks - result.delivered
+        result.undelivered = sum(1 for task in self._world.forge.tasks if not self._ended(task))
         result.double_deliveries = sum(count - 1 for count in self._deliveries.values() if count > 1)
         result.claims = self.claims
         result.claim_writes = self.claim_writes

@@ -13,6 +13,7 @@ from bzzz.simulation.world import Scale, Violation, World, WorldResult
 
 WIDTH = 80
 STORY_LINES = 60
+STORY_CHARS = 240
 
 
 @dataclass(slots=True)
@@ -143,7 +144,10 @@ def story(violation: Violation, scale: Scale, faults: Collection[FaultKind], fla
     world = World(violation.seed, scale, faults=faults, flaw=flaw, tracing=True)
     world.run()
     about = [line for line in world.lines if line[4] is None or line[4] == violation.task]
-    return [f"{at_ms / 1000:10.3f} {who} {what} {detail}" for at_ms, who, what, detail, _ in about[-STORY_LINES:]]
+    return [
+        f"{at_ms / 1000:10.3f} {who} {what} {detail}"[:STORY_CHARS]
+        for at_ms, who, what, detail, _ in about[-STORY_LINES:]
+    ]
 
 
 def _ratio(part: int, whole: int) -> float:

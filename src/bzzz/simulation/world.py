@@ -174,9 +174,15 @@ class World:
         return self._result()
 
     def _draw_policy(self) -> Policy:
-        """Faults meet short and long patience: with a short ttl, much more is taken over."""
+        """Faults meet short and long patience, with much taken over, and order and none, with much contended."""
         ttl_s = self.rng.choice((90, 180, 900))
-        return Policy(claim_ttl_s=ttl_s, renew_interval_ms=ttl_s * 1_000 // 3)
+        turn_step_ms, settle_ms = self.rng.choice(((300, 1_500), (0, 0)))
+        return Policy(
+            claim_ttl_s=ttl_s,
+            renew_interval_ms=ttl_s * 1_000 // 3,
+            turn_step_ms=turn_step_ms,
+            settle_ms=settle_ms,
+        )
 
     def _open_slowly(self) -> None:
         """Let most issues come while the faults last, so that these meet work."""

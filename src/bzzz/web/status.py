@@ -67,7 +67,7 @@ def peers_status(node: Node, transport: Transport) -> list[dict[str, Any]]:
             "liveness": member.liveness.value,
             "connected": member.peer in connected,
             "incarnation": member.incarnation,
-            "current_tasks": len(member.tasks),
+            "current_tasks": member.current_tasks,
             "max_tasks": member.max_tasks,
             "tasks": [str(task) for task in sorted(member.tasks)],
             "capabilities": list(member.capabilities),

@@ -1,4 +1,7 @@
-"""``bzzz hive project``, against a running Hive and against a database file."""
+"""``bzzz hive project``, against a running Hive and against a database file.
+
+It speaks for bzzz.cli.project_option too.
+"""
 
 from __future__ import annotations
 

@@ -122,6 +122,7 @@ def test_work_saved_while_a_renewal_is_under_way_is_remembered() -> None:
         (Outcome.OUT_OF_BUDGET, 1),
         (Outcome.NEEDS_HELP, 1),
         (Outcome.RATE_LIMITED, 0),
+        (Outcome.SERVICE_FAILED, 0),
         (Outcome.AGENT_MISSING, 0),
         (Outcome.STOPPED, 0),
     ],

@@ -12,7 +12,8 @@ import pytest
 from tests.support.hive_server import running_hive
 
 from bzzz.errors import SettingError
-from bzzz.hive.access import refuse
+from bzzz.hive.access import given_key, refuse_role, refuse_stranger
+from bzzz.hive.key import Caller, Role
 from bzzz.hive.setting import read_keys, read_secret
 
 KEY = "k" * 32
@@ -35,30 +36,53 @@ OWN = frozenset({"hive.lan"})
     ],
 )
 def test_without_keys_only_this_machine_is_served_under_its_own_name(client: str, host: str, let_in: bool) -> None:
-    assert (refuse("", client, host, (), OWN) is None) is let_in
+    assert (refuse_stranger(client, host, OWN) is None) is let_in
 
 
 @pytest.mark.parametrize(
-    ("authorization", "let_in"),
+    ("authorization", "key"),
     [
-        (f"Bearer {KEY}", True),
-        (f"bearer  {KEY} ", True),
-        ("Basic " + base64.b64encode(f"any:{KEY}".encode()).decode(), True),
-        (f"Bearer {KEY}x", False),
-        ("Bearer ", False),
-        (KEY, False),
-        ("", False),
-        ("Basic !!!", False),
-        ("Basic " + base64.b64encode(KEY.encode()).decode(), False),
-        ("Bearer \udcff", False),
+        (f"Bearer {KEY}", KEY),
+        (f"bearer  {KEY} ", KEY),
+        ("Basic " + base64.b64encode(f"any:{KEY}".encode()).decode(), KEY),
+        ("Bearer ", None),
+        (KEY, None),
+        ("", None),
+        ("Basic !!!", None),
+        ("Basic " + base64.b64encode(KEY.encode()).decode(), None),
     ],
 )
-def test_with_keys_a_key_is_asked_of_everyone(authorization: str, let_in: bool) -> None:
-    refusal = refuse(authorization, "127.0.0.1", "localhost", ("another-key-of-some-length", KEY), OWN)
-    assert (refusal is None) is let_in
-    if refusal is not None:
-        assert refusal.status is HTTPStatus.UNAUTHORIZED
-        assert KEY not in refusal.detail
+def test_a_key_is_found_in_the_header_however_it_is_sent(authorization: str, key: str | None) -> None:
+    assert given_key(authorization) == key
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "needed"),
+    [
+        ("GET", "/api/bzzz/projects", Role.READ),
+        ("GET", "/", Role.READ),
+        ("GET", "/api/bzzz/captures", Role.READ),
+        ("POST", "/api/bzzz/projects/1/claim", Role.NODE),
+        ("PUT", "/api/bzzz/projects/1/status", Role.NODE),
+        ("POST", "/api/bzzz/projects/1/create-pr", Role.NODE),
+        ("POST", "/api/bzzz/chat-log", Role.NODE),
+        ("POST", "/api/bzzz/projects", Role.ADMIN),
+        ("PATCH", "/api/bzzz/projects/1", Role.ADMIN),
+        ("DELETE", "/api/bzzz/projects/1", Role.ADMIN),
+        ("POST", "/api/bzzz/projects/1/claim/x", Role.ADMIN),
+        ("GET", "/api/bzzz/keys", Role.ADMIN),
+        ("POST", "/unknown", Role.ADMIN),
+    ],
+)
+def test_each_call_needs_its_role_and_an_unknown_write_needs_the_highest(
+    method: str, path: str, needed: Role
+) -> None:
+    for role in Role:
+        refusal = refuse_role(Caller("walnut", role), method, path)
+        assert (refusal is None) is (role >= needed)
+        if refusal is not None:
+            assert refusal.status is HTTPStatus.FORBIDDEN
+            assert needed.word in refusal.detail
 
 
 async def test_the_gate_stands_before_every_route_but_health_and_webhooks(tmp_path: Path) -> None:

@@ -301,7 +301,9 @@ async def test_a_report_without_task_number_is_a_clear_422(hive: RunningHive, cl
     hive.add_project()
     answer = await client.put("/api/bzzz/projects/1/status", json={"status": "completed"})
     assert answer.status_code == 422
-    assert answer.json()["detail"] == "task_number: Field required"
+    assert answer.json()["detail"] == (
+        "body: task_number is missing: say which task, beside status or within metadata or results"
+    )
 
 
 @pytest.mark.parametrize(
@@ -319,7 +321,7 @@ async def test_a_report_may_carry_metadata_or_results(
     project_id = hive.add_project()
     for new in (True, False):
         answer = await client.put("/api/bzzz/projects/1/status", json={"status": "completed", **body})
-        assert answer.json() == {"success": True, "new": new}
+        assert answer.json() == {"success": True, "new": new, "claim": None}
     assert hive.parts.store.reports(project_id)[3].details == details
 
 

@@ -1,4 +1,7 @@
-"""The pure half of a claim through Hive."""
+"""The pure half of a claim through Hive.
+
+With test_hive_api.py it speaks for bzzz.hive.standing.
+"""
 
 from __future__ import annotations
 

@@ -124,6 +124,21 @@ async def test_a_signed_webhook_wakes_the_nodes_and_renews_the_listing(hooked: R
         assert len((await client.get("/api/bzzz/projects/1/tasks")).json()) == 1
 
 
+async def test_giteas_webhook_is_taken_by_its_own_signature(hooked: RunningHive) -> None:
+    body = json.dumps({"action": "opened", "repository": {"full_name": "acme/shop"}}).encode()
+    digest = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    async with hooked.client() as client, listening(hooked) as stream:
+        for wrong in ("", digest[:-1] + "x", f"sha256={digest}", "é"):
+            headers = {b"X-Gitea-Signature": wrong.encode(), b"X-Gitea-Event": b"issues"}
+            answer = await client.post("/api/bzzz/webhooks/gitea", content=body, headers=headers)
+            assert answer.status_code == 403
+        right = {"X-Gitea-Signature": digest, "X-Gitea-Event": "issues"}
+        answer = await client.post("/api/bzzz/webhooks/gitea", content=body, headers=right)
+        assert (answer.status_code, answer.json()["repository"]) == (202, "acme/shop")
+        assert change(await anext(stream)) == "acme/shop"
+        assert (await client.post("/api/bzzz/webhooks/gitea", content=body, headers=right)).status_code == 409
+
+
 async def test_the_same_webhook_again_is_refused_whatever_its_delivery_id(hooked: RunningHive) -> None:
     body = json.dumps({"repository": {"full_name": "acme/shop"}}).encode()
     async with hooked.client() as client:

@@ -13,8 +13,11 @@ from tests.support.hive_server import RealClock
 from tests.support.postgres import PostgresServer
 
 from bzzz.errors import SettingError, UsageError
+from bzzz.hive.capture import prepare
 from bzzz.hive.database import downgrade_database, open_database, shown_url, upgrade_database
+from bzzz.hive.key import Role
 from bzzz.hive.project import draft_from
+from bzzz.hive.redact import Redactor
 from bzzz.hive.setting import sqlite_url
 from bzzz.hive.store import HiveStore
 
@@ -116,6 +119,13 @@ def test_each_step_goes_down_and_up_again_with_our_own_data_in_place(empty_datab
     with HiveStore(url, RealClock()) as store:
         made = store.add(draft_from({"name": "shop", "git_url": "https://github.com/acme/shop"}, ""))
         assert store.report(made.id, 3, "completed", {"a": 1}) is True
+        store.captures.add(prepare("chat-log", {"a": 1}, Redactor()))
+        store.keys.add("walnut", Role.NODE, "bzh_some-key-of-a-node")
+        store.note_client(made.id, 3, "old")
+    for step, table in (("r0005", "bzzz_client_claims"), ("r0004", "bzzz_keys"), ("r0003", "bzzz_captures")):
+        downgrade_database(url, step)
+        assert columns(url, table) == set()
+    assert run(url, "SELECT status FROM bzzz_task_reports") == [("completed",)]
     downgrade_database(url, "r0002")
     assert columns(url) >= set(FLAGS)
     downgrade_database(url, "r0001")

@@ -142,7 +142,7 @@ async def test_a_forge_that_limits_is_not_asked_again(bench: Bench) -> None:
     bench.world.forge.faults["list_comments"] = ServiceLimited("forge", "comments", status=429, retry_after_s=7)
     ended = await bench.shell.start(START, bench.ledger)
     assert isinstance(ended, AttemptEnded)
-    assert (ended.outcome, ended.retry_after_ms) == (Outcome.RATE_LIMITED, 7_000)
+    assert (ended.outcome, ended.retry_after_ms) == (Outcome.SERVICE_FAILED, 7_000)
     assert bench.world.forge.calls["list_comments"] == 1
 
 

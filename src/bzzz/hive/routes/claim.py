@@ -6,14 +6,16 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Path
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
 
-from bzzz.core.record import Observation
-from bzzz.core.task import Repository, TaskId
-from bzzz.errors import BzzzError, ServiceMissing
-from bzzz.hive.claim import held_since, next_record
+from bzzz.core.task import TaskId
+from bzzz.errors import ServiceMissing
+from bzzz.hive.claim import next_record
 from bzzz.hive.part import HiveParts, PartsIn
+from bzzz.hive.project import Project
 from bzzz.hive.schema import NUMBER_MAX, ClaimAnswer, ClaimedAnswer, ClaimRequest, ErrorAnswer
+from bzzz.hive.standing import taken
 
 router = APIRouter()
 
@@ -32,7 +34,7 @@ async def claim(
     project = await parts.workable(project_id)
     repository = project.to_repository()
     task = TaskId(repository.key, wanted.task_number)
-    await _check_open(parts, repository, wanted.task_number)
+    await _check_open(parts, project, wanted.task_number)
     standing = await parts.ledger.read(repository, task.number)
     noted_s = int(parts.clock.wall_s())
     record = next_record(
@@ -45,10 +47,12 @@ async def claim(
     )
     if record is None:
         assert standing is not None  # noqa: S101 - nothing standing can always be claimed
-        return await _taken(parts, repository, standing)
+        return await taken(parts, repository, standing)
+    # Before the swap: a claim that is taken and not remembered would only go stale, never be moved on.
+    await run_in_threadpool(parts.store.note_client, project.id, task.number, wanted.agent_id)
     result = await parts.ledger.swap(repository, None if standing is None else standing.version, record)
     if not result.won or result.standing is None:
-        return await _taken(parts, repository, result.standing)
+        return await taken(parts, repository, result.standing)
     parts.announce(project)
     return ClaimAnswer(
         claim_id=str(result.standing.version),
@@ -58,36 +62,14 @@ async def claim(
     )
 
 
-async def _check_open(parts: HiveParts, repository: Repository, number: int) -> None:
+async def _check_open(parts: HiveParts, project: Project, number: int) -> None:
+    repository = project.to_repository()
     try:
         issue = await parts.forge.read_issue(repository, number)
     except ServiceMissing as error:
         raise HTTPException(404, f"there is no issue {repository.key}#{number}: {error}") from None
-    label = parts.settings.task_label
+    label = project.label(parts.settings.task_label)
     if issue.is_pull or label.lower() not in {name.lower() for name in issue.labels}:
         raise HTTPException(404, f"{repository.key}#{number} is not a task: it has no label {label!r}")
     if issue.state != "open":
         raise HTTPException(409, f"{repository.key}#{number} is {issue.state}")
-
-
-async def _taken(parts: HiveParts, repository: Repository, standing: Observation | None) -> JSONResponse:
-    if standing is None:
-        detail = "another claim came first, and could not be read; ask again"
-        return JSONResponse(
-            {"error": "already_claimed", "detail": detail, "claimed_by": "", "claimed_at": None}, 409
-        )
-    record = standing.record
-    try:
-        history = list(await parts.ledger.history(repository, record.task.number))
-    except BzzzError:
-        history = []  # only the time is lost
-    since = held_since(standing, history)
-    answer = ClaimedAnswer(
-        error="already_claimed",
-        detail=f"{record.task} is {record.state.value} by {record.holder.agent} (epoch {record.epoch})",
-        claimed_by=record.holder.agent,
-        claimed_at=since,
-        state=record.state.value,
-        epoch=record.epoch,
-    )
-    return JSONResponse(answer.model_dump(), 409)

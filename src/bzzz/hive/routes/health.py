@@ -30,6 +30,11 @@ async def health(parts: PartsIn) -> HealthAnswer:
             "service": "hive",
             "timestamp": now.isoformat(timespec="seconds").replace("+00:00", "Z"),
             "version": __version__,
-            "counters": {**parts.changes.counters(), **parts.board.counters()},
+            "counters": {
+                **parts.changes.counters(),
+                **parts.board.counters(),
+                **parts.store.captures.counters(),
+                **parts.refusals,
+            },
         }
     )

@@ -79,7 +79,7 @@ async def _section(parts: HiveParts, project: Project) -> Section:
         return Section(project, (), 0, project.problem)
     try:
         async with asyncio.timeout(TASKS_WAIT_S):
-            tasks = await parts.board.tasks(project.to_repository())
+            tasks = await parts.board.tasks(project)
     except TimeoutError:
         return Section(project, (), 0, "its forge does not answer just now")
     except BzzzError as error:

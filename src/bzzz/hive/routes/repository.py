@@ -34,7 +34,7 @@ async def active_repositories(parts: PartsIn) -> RepositoriesAnswer:
 async def tasks(parts: PartsIn, project_id: Annotated[int, Path(ge=1, le=NUMBER_MAX)]) -> list[TaskAnswer]:
     """Open issues with the task label, as the forge tells them, joined with their claims."""
     project = await parts.workable(project_id)
-    found = await parts.board.tasks(project.to_repository())
+    found = await parts.board.tasks(project)
     reports = await run_in_threadpool(parts.store.reports, project_id)
     return [TaskAnswer.of(task, project.key, reports.get(task.issue.number)) for task in found]
 

@@ -1,4 +1,7 @@
-"""``PUT .../status``: what became of a task. The same report twice is one report."""
+"""``PUT .../status``: what became of a task. The same report twice is one report.
+
+A report is stored first; then a claim that Hive took for that client is moved on (see ``settle``).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,9 @@ from fastapi import APIRouter, HTTPException, Path
 from fastapi.concurrency import run_in_threadpool
 
 from bzzz.hive.part import PartsIn
-from bzzz.hive.schema import NUMBER_MAX, DoneAnswer, ErrorAnswer, StatusRequest
+from bzzz.hive.schema import NUMBER_MAX, ErrorAnswer, StatusAnswer, StatusRequest
 from bzzz.hive.setting import METADATA_BYTES_MAX
+from bzzz.hive.settle import Told, settle
 
 router = APIRouter()
 
@@ -20,16 +24,18 @@ router = APIRouter()
 )
 async def status(
     parts: PartsIn, project_id: Annotated[int, Path(ge=1, le=NUMBER_MAX)], report: StatusRequest
-) -> DoneAnswer:
-    """Stores the report. It grants, moves and ends no claim: the claim ref does."""
-    details = report.details()
+) -> StatusAnswer:
+    """Stores the report. It moves no claim but one that Hive took for this client."""
     try:
+        details = parts.redactor.fresh().value(report.details())
         size_bytes = len(json.dumps(details, allow_nan=False))
-    except ValueError:
-        raise HTTPException(422, "metadata: NaN and Infinity are not JSON") from None
+    except ValueError as error:
+        raise HTTPException(422, f"metadata: {error}") from None
     if size_bytes > METADATA_BYTES_MAX:
         raise HTTPException(413, f"metadata: {size_bytes} bytes are above {METADATA_BYTES_MAX}")
     new = await run_in_threadpool(parts.store.report, project_id, report.task_number, report.status, details)
     if new is None:
         raise HTTPException(404, f"there is no project {project_id}")
-    return DoneAnswer(new=new)
+    project = await parts.project(project_id)
+    told = Told(report.task_number, report.status, details, report.agent())
+    return StatusAnswer(new=new, claim=await settle(parts, project, told))
