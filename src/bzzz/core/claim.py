@@ -15,7 +15,8 @@ RELEASING      a ``released`` record was sent; unproved work was saved before
 ESCALATING     an ``escalated`` record was sent: a person is asked
 LOSING         the claim has moved on: the attempt ends, its work is saved, nothing is published
 REOPENING      a person asked again for what was delivered or escalated: a ``released`` record was sent
-=============  ===================================================================================="""
+=============  ====================================================================================
+"""
 
 from __future__ import annotations
 
