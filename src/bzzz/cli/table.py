@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 80
+COLUMN_WIDTH_KEPT = 18
 
 COLOURS = {
     "delivered": "green",
@@ -51,7 +52,14 @@ def show(columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]], 
     table = Table(box=None, pad_edge=False, expand=False)
     for place, (key, heading) in enumerate(columns):
         cut = key in ("title", "text", "reason")
-        table.add_column(heading, overflow="ellipsis" if cut or place == 0 else "fold", no_wrap=cut or place == 0)
+        # Only long texts give way in a narrow terminal; a state or a number that is cut says nothing.
+        longest = max(len(heading), *(len(plain(row.get(key))) for row in rows))
+        table.add_column(
+            heading,
+            overflow="ellipsis" if cut or place == 0 else "fold",
+            no_wrap=cut or place == 0,
+            min_width=None if cut else min(longest, COLUMN_WIDTH_KEPT),
+        )
     for row in rows:
         # Text and not str: rich reads a str for markup and for names of emoji.
         table.add_row(*(Text(plain(row.get(key)), style=_style(key, row.get(key))) for key, _ in columns))

@@ -4,7 +4,8 @@ The ledger says who holds a task; these states say what this node is doing about
 not in the table raises and changes nothing, so that no path exists but those written here. The diagram in
 docs/protocol.md is drawn from this table by ``bzzz.core.diagram``.
 
-=============  ====================================================================================IDLE           nothing of ours is under way: open, somebody else's, delivered, or waiting for its turn
+=============  ===========================================================================================
+IDLE           nothing of ours is under way: open, somebody else's, delivered, or waiting for its turn
 CONFIRMING     our turn: the issue, and the claim if there was one, are read again
 CLAIMING       a claim or take-over was sent; its end is not known yet
 HELD           the claim is ours; an attempt runs, or its end is about to be dealt with
@@ -15,7 +16,7 @@ RELEASING      a ``released`` record was sent; unproved work was saved before
 ESCALATING     an ``escalated`` record was sent: a person is asked
 LOSING         the claim has moved on: the attempt ends, its work is saved, nothing is published
 REOPENING      a person asked again for what was delivered or escalated: a ``released`` record was sent
-=============  ====================================================================================
+=============  ===========================================================================================
 """
 
 from __future__ import annotations
