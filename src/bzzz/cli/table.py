@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_WITHOUT_TERMINAL = 80
-COLUMN_WIDTH_KEPT = 18
+COLUMN_WIDTH_MAX = 40
+CUT_WIDTH_MIN = 10
+GAP = 2
 
 COLOURS = {
     "delivered": "green",
@@ -50,16 +52,15 @@ def show(columns: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]], 
         say(empty)
         return
     table = Table(box=None, pad_edge=False, expand=False)
+    longest = {key: max(len(heading), *(len(plain(row.get(key))) for row in rows)) for key, heading in columns}
+    cut = [key for key, _ in columns if key in ("title", "text", "reason")]
+    # Only long texts give way in a narrow terminal; a state or a number that is cut says nothing.
+    taken = sum(min(longest[key], COLUMN_WIDTH_MAX) + GAP for key, _ in columns if key not in cut)
+    left = max(CUT_WIDTH_MIN, (console().width - taken) // max(1, len(cut)) - GAP)
     for place, (key, heading) in enumerate(columns):
-        cut = key in ("title", "text", "reason")
-        # Only long texts give way in a narrow terminal; a state or a number that is cut says nothing.
-        longest = max(len(heading), *(len(plain(row.get(key))) for row in rows))
-        table.add_column(
-            heading,
-            overflow="ellipsis" if cut or place == 0 else "fold",
-            no_wrap=cut or place == 0,
-            min_width=None if cut else min(longest, COLUMN_WIDTH_KEPT),
-        )
+        whole = key in cut or place == 0
+        width = min(longest[key], left) if key in cut else None
+        table.add_column(heading, overflow="ellipsis" if whole else "fold", no_wrap=whole, max_width=width)
     for row in rows:
         # Text and not str: rich reads a str for markup and for names of emoji.
         table.add_row(*(Text(plain(row.get(key)), style=_style(key, row.get(key))) for key, _ in columns))
