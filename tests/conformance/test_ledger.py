@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from tests.support.ledger_harness import (
     HARNESSES,
+    PROTECTING_HARNESSES,
     TOKEN_HARNESSES,
     LedgerHarness,
+    ProtectingHarness,
     TokenHarness,
     follow,
     make_record,
@@ -33,6 +35,12 @@ async def harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
 @pytest.fixture(params=sorted(TOKEN_HARNESSES))
 async def token_harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[TokenHarness]:
     async with opened(TOKEN_HARNESSES[request.param](), tmp_path) as made:
+        yield made
+
+
+@pytest.fixture(params=sorted(PROTECTING_HARNESSES))
+async def protecting_harness(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[ProtectingHarness]:
+    async with opened(PROTECTING_HARNESSES[request.param](), tmp_path) as made:
         yield made
 
 
@@ -294,7 +302,10 @@ async def test_a_branch_that_has_this_very_commit_is_delivered(harness: LedgerHa
     assert harness.refs(repository)["refs/heads/bzzz/task-2"] == work.commit
 
 
-async def test_a_protected_branch_refuses_the_delivery_and_keeps_the_claim(harness: LedgerHarness) -> None:
+async def test_a_protected_branch_refuses_the_delivery_and_keeps_the_claim(
+    protecting_harness: ProtectingHarness,
+) -> None:
+    harness = protecting_harness
     repository, ledger = harness.repository(), harness.client()
     harness.protect(repository, "release")
     claim = make_record(repository, 2)

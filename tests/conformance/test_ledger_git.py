@@ -167,6 +167,17 @@ async def test_hidden_refs_are_refused(harness: GitHarness) -> None:
         await ledger.swap(repository, None, make_record(repository, 1))
 
 
+async def test_hidden_work_branches_break_gits_atomic_push_and_that_is_said(harness: GitHarness) -> None:
+    """Git (2.39) carries out what is left of an atomic push once it has struck out updates of hidden refs."""
+    repository, ledger = harness.repository(), harness.client(push_bound=PushBound(pushes_max=2, first_wait_s=0.01))
+    harness.bare(repository).configure("receive.hideRefs", "refs/heads/bzzz")
+    record, held = await claim(ledger, repository, 1)
+    delivered = follow(record, state=RecordState.DELIVERED)
+    with pytest.raises(LedgerRefused, match=r"moved the claim to delivered and refused the branch.*hideRefs"):
+        await ledger.deliver(repository, held.version, delivered, harness.work(repository, "bzzz/task-1"))
+    assert "refs/heads/bzzz/task-1" not in harness.refs(repository)
+
+
 async def test_a_ref_in_the_way_of_the_claims_is_named(harness: GitHarness) -> None:
     repository, ledger = harness.repository(), harness.client()
     harness.plant(repository, "refs/bzzz/claims", {"README": b"x"})

@@ -6,6 +6,7 @@ A further adapter joins the suite by a class with ``LedgerHarness``'s methods an
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import hashlib
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from tests.support.bare_repository import BareRepository, git
+from tests.support.forge_server import ForgeServer, running_forge
 from tests.support.git_server import GitServer
 
 from bzzz.core.record import ClaimRecord, Holder, RecordState
@@ -27,6 +29,8 @@ from bzzz.ledger.push import PushBound
 from bzzz.ports import Ledger, Work
 
 Harness = TypeVar("Harness", bound="LedgerHarness")
+LOCK_AGE_S = 0.4
+"""When the embedded forge of these tests takes a lock file for one that a killed git left."""
 _NONCES = itertools.count(1)
 
 
@@ -105,6 +109,10 @@ class LedgerHarness(Protocol):
     def plant_blob(self, repository: Repository, ref: str) -> str:
         """Point a ref at an object that is no commit."""
         ...
+
+
+class ProtectingHarness(LedgerHarness, Protocol):
+    """One whose server knows branches that clients may not make."""
 
     def protect(self, repository: Repository, branch: str) -> None:
         """Have the server refuse to make this branch."""
@@ -241,6 +249,7 @@ class GitHarness:
         return blob
 
     def protect(self, repository: Repository, branch: str) -> None:
+        """By a hook, which the embedded forge does not run."""
         script = f'if [ "$1" = refs/heads/{branch} ]; then echo "protected branch" >&2; exit 1; fi'
         self.bare(repository).hook("update", script)
 
@@ -285,13 +294,64 @@ class GitHttpHarness(GitHarness):
         return self.client(self.READ_ONLY_TOKEN)
 
 
+class GitForgeHarness(GitHarness):
+    """``GitRefLedger`` over smart HTTP to the embedded forge, which obeys no repository."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stack = contextlib.ExitStack()
+        self._server: ForgeServer | None = None
+        self.write_token = self.read_only_token = ""
+
+    @property
+    def server(self) -> ForgeServer:
+        assert self._server is not None
+        return self._server
+
+    async def open(self, folder: Path) -> None:
+        await super().open(folder)
+        quick = {"lock_age_s": LOCK_AGE_S, "sweep_period_s": LOCK_AGE_S / 4}
+        self._server = self._stack.enter_context(running_forge(folder / "forge", **quick))
+        self.write_token = self.server.forge.create_token("nodes", scope="write")
+        self.read_only_token = self.server.forge.create_token("visitor", scope="read")
+
+    async def close(self) -> None:
+        await super().close()
+        await asyncio.to_thread(self._stack.close)
+
+    def git_url(self, key: str) -> str:
+        return self.server.forge.settings.git_url(*key.split("/"))
+
+    def bare(self, repository: Repository) -> BareRepository:
+        forge = self.server.forge
+        return BareRepository(forge.folder(forge.row(repository.owner, repository.repository)))
+
+    def repository(self, name: str = "widgets") -> Repository:
+        self.server.forge.create_repository("acme", name, files={"README": "hello\n"})
+        return make_repository(self.git_url(f"acme/{name}"), name)
+
+    def client(self, token: str | None = None, push_bound: PushBound | None = None) -> GitRefLedger:
+        return super().client(token or self.write_token, push_bound)
+
+    def read_only_client(self) -> Ledger:
+        return self.client(self.read_only_token)
+
+
 HARNESSES: dict[str, Callable[[], LedgerHarness]] = {
     "memory": MemoryHarness,
     "git-path": GitPathHarness,
     "git-http": GitHttpHarness,
+    "git-forge": GitForgeHarness,
 }
 GIT_HARNESSES: dict[str, Callable[[], GitHarness]] = {"git-path": GitPathHarness, "git-http": GitHttpHarness}
-TOKEN_HARNESSES: dict[str, Callable[[], TokenHarness]] = {"memory": MemoryHarness, "git-http": GitHttpHarness}
+TOKEN_HARNESSES: dict[str, Callable[[], TokenHarness]] = {
+    "memory": MemoryHarness,
+    "git-http": GitHttpHarness,
+    "git-forge": GitForgeHarness,
+}
+PROTECTING_HARNESSES: dict[str, Callable[[], ProtectingHarness]] = {"memory": MemoryHarness, **GIT_HARNESSES}
+SERVER_HARNESSES: dict[str, Callable[[], GitHarness]] = {**GIT_HARNESSES, "git-forge": GitForgeHarness}
+"""Those that claim on a git server of any kind; the servers of ``GIT_HARNESSES`` can be configured to misbehave."""
 
 
 @contextlib.asynccontextmanager

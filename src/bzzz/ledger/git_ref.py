@@ -219,6 +219,7 @@ class GitRefLedger:
         lost: ServiceError | None = None
         wait_s = self._bound.first_wait_s
         decision = Decision(Verdict.AGAIN)
+        alone = False
         for attempt in range(self._bound.pushes_max):
             if attempt:
                 self._counts["pushes_repeated"] += 1
@@ -235,16 +236,17 @@ class GitRefLedger:
                 case Verdict.LOST:
                     return _Settled(won=False, refs=refs)
                 case Verdict.BRANCH_ALONE:
+                    alone = True
                     push = replace(push, claim=None, objects=())
                 case Verdict.BRANCH_THERE if push.branch is not None:
                     push = replace(push, branch=replace(push.branch, old=push.branch.new))
                 case Verdict.REFUSED | Verdict.FAULTY if lost is None:
-                    raise self._refusal(push, decision)
+                    raise self._refusal(push, decision, alone=alone)
                 case _:
                     pass
         if lost is not None:
             raise self._uncertain(push, lost)
-        raise self._refusal(push, decision)
+        raise self._refusal(push, decision, alone=alone)
 
     async def _push_once(self, push: Push, lost: ServiceError | None) -> tuple[Report | None, ServiceError | None]:
         """One request; returns the report, and the first reason for which an answer was lost so far."""
@@ -278,8 +280,12 @@ class GitRefLedger:
             f"{push.what}: it was sent, and what came of it is unknown; read the ref before deciding ({cause})"
         )
 
-    def _refusal(self, push: Push, decision: Decision) -> Exception:
+    def _refusal(self, push: Push, decision: Decision, *, alone: bool) -> Exception:
+        """``alone``: the claim stands as delivered, and only its branch is refused (it is no atomic push then)."""
         name = service_name(push.repository)
+        if alone:
+            self._counts["pushes_refused"] += 1
+            return LedgerRefused(f"{name}: {push.what}: {_HALF_DELIVERED}: {decision.reason}")
         if decision.verdict in {Verdict.FAULTY, Verdict.AGAIN}:
             return ServiceFaulty(name, push.what, decision.reason)
         self._counts["pushes_refused"] += 1
@@ -308,6 +314,12 @@ class GitRefLedger:
             pack_bytes_max=self._bound.pack_bytes_max,
             timeout_s=self._bound.pack_timeout_s,
         )
+
+
+_HALF_DELIVERED = (
+    "the server moved the claim to delivered and refused the branch, so it does not push atomically (does it hide "
+    "work branches by transfer.hideRefs?); allow the branch there and push the work by hand"
+)
 
 
 def _update(ref: str, old: str | None, new: str) -> RefUpdate:

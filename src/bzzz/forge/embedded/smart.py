@@ -168,6 +168,9 @@ class SmartHttp:
                 raise Refusal(403, f"this token's scope is {actor.scope.word}; pushing needs write")
         elif repo["private"] and actor.scope < Right.READ:
             raise Refusal(401, "Repository not found, or a token is needed")
+        if not self._forge.folder(repo).is_dir():
+            # No 404: the repository is not gone for those who ask, a disk is; they are to ask again.
+            raise Refusal(503, "this repository's files are not on the server's disk; is the disk mounted?")
         return repo, actor
 
     @asynccontextmanager
