@@ -23,6 +23,7 @@ from bzzz.core.task import TaskType
 from bzzz.hive.app import create_hive
 from bzzz.hive.part import HiveParts, Inspector
 from bzzz.hive.project import Project, draft_from
+from bzzz.hive.scenario.director import Director
 from bzzz.hive.server import HiveServer
 from bzzz.hive.setting import HiveSettings
 from bzzz.ports import Forge, Ledger
@@ -88,6 +89,7 @@ async def running_hive(
     listening: socket.socket | None = None,
     adopt: Callable[[Project], None] | None = None,
     inspect: Inspector | None = None,
+    director: Director | None = None,
     **settings: Any,
 ) -> AsyncIterator[RunningHive]:
     """Serve a Hive while the context lasts; ``settings`` are those of ``HiveSettings``."""
@@ -104,6 +106,7 @@ async def running_hive(
         mounts=mounts,
         adopt=adopt,
         inspect=inspect,
+        director=director,
     )
     server = HiveServer(app, app.state.hive.settings)
     serving = asyncio.create_task(server.serve(sockets=[listening]))

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bzzz.core.record import ClaimRecord, Observation, Version
 from bzzz.core.task import Comment, Issue, Pull, Repository
-from bzzz.errors import BzzzError, ServiceMissing
+from bzzz.errors import BzzzError, ServiceConflict, ServiceMissing
 from bzzz.ports import IssueListing, SwapResult, Work
 
 
@@ -31,7 +31,10 @@ def issue(number: int, title: str = "Cart total is wrong", **fields: object) -> 
 
 
 class SmallForge:
-    """Issues by repository. ``failure`` makes every call fail; ``held`` makes listings wait for ``release``."""
+    """Issues by repository, and pull requests for the ``branches`` it has, whatever the repository.
+
+    ``failure`` makes every call fail; while ``gate`` is not set, listings wait.
+    """
 
     def __init__(self) -> None:
         self.issues: dict[str, dict[int, Issue]] = {}
@@ -40,6 +43,8 @@ class SmallForge:
         self.listings = 0
         self.gate = asyncio.Event()
         self.gate.set()
+        self.branches: set[str] = set()
+        self.pulls: dict[str, Pull] = {}
 
     def put(self, repository: str, *issues: Issue) -> None:
         self.issues.setdefault(repository, {}).update({one.number: one for one in issues})
@@ -76,13 +81,19 @@ class SmallForge:
         raise NotImplementedError
 
     async def find_pull(self, repository: Repository, branch: str) -> Pull | None:
-        raise NotImplementedError
+        self._check(repository)
+        return self.pulls.get(branch)
 
     async def list_pulls(self, repository: Repository) -> Sequence[Pull]:
         raise NotImplementedError
 
     async def open_pull(self, repository: Repository, *, branch: str, base: str, title: str, body: str) -> Pull:
-        raise NotImplementedError
+        self._check(repository)
+        if branch not in self.branches:
+            raise ServiceConflict("forge", "open a pull request", f"no branch {branch}", 422)
+        number = len(self.pulls) + 7
+        url = f"http://forge.test/{repository.key}/pull/{number}"
+        return self.pulls.setdefault(branch, Pull(number, url, "open", branch, base, f"{title}\n{body}"))
 
     def counters(self) -> Mapping[str, int]:
         return {"requests": self.listings}

@@ -12,7 +12,7 @@ import os
 import secrets
 import socket
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import typer
@@ -27,6 +27,9 @@ from bzzz.hive.inspection import inspect_repository
 from bzzz.hive.log import install_log
 from bzzz.hive.project import Project
 from bzzz.hive.routes.webhook import PATH as WEBHOOK_PATH
+from bzzz.hive.scenario.director import Director
+from bzzz.hive.scenario.fault import FaultBox
+from bzzz.hive.scenario.script import Scenario
 from bzzz.hive.server import HiveServer
 from bzzz.hive.setting import HiveSettings, password_of, read_keys, read_secret
 from bzzz.ledger.git_ref import GitRefLedger
@@ -39,7 +42,15 @@ GITHUB_API_URL = "https://api.github.com"
 GITHUB_URL = "https://github.com"
 
 
-async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
+@dataclass(frozen=True, slots=True)
+class Play:
+    """A scenario to be played, and how much faster than it is written."""
+
+    scenario: Scenario
+    speed: float = 1.0
+
+
+async def serve_hive(settings: HiveSettings, github_token: str | None, play: Play | None = None) -> None:
     """Join a Hive with its adapters, and serve until a signal comes; see ``bzzz.cli.hive.serve``."""
     listening = _listen(settings)
     clock = SystemClock()
@@ -71,6 +82,9 @@ async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
             url = settings.public_url + WEBHOOK_PATH
             forge_app.state.forge.ensure_hook(project.owner, project.repository, url, secret, HOOK_EVENTS)
 
+    director = None
+    if play is not None:
+        director = Director(play.scenario, forge_app.state.forge, FaultBox(clock), speed=play.speed)
     forge = GitHubForge(token_for, clock)
     ledger = GitRefLedger(token_for)
     try:
@@ -83,9 +97,12 @@ async def serve_hive(settings: HiveSettings, github_token: str | None) -> None:
             mounts={FORGE_PATH: forge_app},
             adopt=adopt,
             secret_values=secret_values,
+            director=director,
             inspect=lambda repository: inspect_repository(repository, token_for(repository)),
         )
         typer.echo(f"Hive serves at {settings.public_url}, its forge at {forge_url}")
+        if play is not None:
+            typer.echo(f"It plays the scenario {play.scenario.name!r}: {play.scenario.about}")
         await HiveServer(hive, settings).serve(sockets=[listening])
     finally:
         await forge.close()

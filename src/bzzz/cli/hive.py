@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -18,14 +19,37 @@ from bzzz.cli.hive_project import project_app
 from bzzz.errors import SettingError
 from bzzz.hive.setting import HiveSettings, credential, has_password, read_secret
 
+ScenarioOption = Annotated[
+    str, typer.Option(help="Play a scenario on the embedded forge: calm, cross-repo, storm, or a .toml file.")
+]
+SpeedOption = Annotated[float, typer.Option(min=0.01, max=1000, help="How much faster than the scenario says.")]
+
 DATABASE_VARIABLE = "BZZZ_HIVE_DATABASE_URL"
 
 app = typer.Typer(
-    no_args_is_help=True,
     rich_markup_mode=None,
     help="Hive: which repositories agents may work on, and what became of their tasks.\n\n"
     "Example:  bzzz hive serve --data-dir /var/lib/bzzz",
 )
+
+
+@app.callback(invoke_without_command=True)
+def hive(ctx: typer.Context, *, scenario: ScenarioOption = "", scenario_speed: SpeedOption = 1.0) -> None:
+    """Hive: which repositories agents may work on, and what became of their tasks.
+
+    Example: bzzz hive --scenario calm
+    """
+    if ctx.invoked_subcommand is not None:
+        return
+    if not scenario:
+        typer.echo(ctx.get_help())
+        raise typer.Exit(2)
+    # A folder of its own for each run: a scenario begins with an empty forge.
+    name = f"scenario-{Path(scenario).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = Path("~/.local/share/bzzz").expanduser() / name
+    serve(HiveSettings(data_dir=folder), None, scenario, scenario_speed)
+
+
 app.add_typer(project_app, name="project")
 app.add_typer(key_app, name="key")
 app.command("export")(export_command)
@@ -61,6 +85,8 @@ def serve_command(
     ] = None,
     rate_per_s: Annotated[float, typer.Option(min=0, help="Calls a second of one key; 0 sets no limit.")] = 50.0,
     task_label: Annotated[str, typer.Option(help="The label that makes an issue a task.")] = "bzzz-task",
+    scenario: ScenarioOption = "",
+    scenario_speed: SpeedOption = 1.0,
 ) -> None:
     """Serve a Hive with its embedded forge.
 
@@ -71,6 +97,8 @@ def serve_command(
 
     For a team: bzzz hive serve --data-dir /var/lib/bzzz --host 0.0.0.0
     --base-url http://hive.lan:8740 --key-file /etc/bzzz/hive-keys
+
+    To try nodes: bzzz hive serve --data-dir /tmp/storm --scenario storm
     """
     settings = HiveSettings(
         data_dir=data_dir.expanduser().resolve(),
@@ -85,7 +113,7 @@ def serve_command(
         task_label=task_label,
     )
     token_file = github_token_file or credential("github-token", os.environ)
-    serve(settings, github_token=read_secret(token_file, "github_token_file"))
+    serve(settings, read_secret(token_file, "github_token_file"), scenario, scenario_speed)
 
 
 def _database_url(ctx: typer.Context, given: str, file: Path | None) -> str:
@@ -105,17 +133,23 @@ def _database_url(ctx: typer.Context, given: str, file: Path | None) -> str:
     return read_secret(file or credential("hive-database-url", os.environ), "hive.database_url_file") or ""
 
 
-def serve(settings: HiveSettings, github_token: str | None = None) -> None:
+def serve(
+    settings: HiveSettings, github_token: str | None = None, scenario: str = "", scenario_speed: float = 1.0
+) -> None:
     """Join a Hive with its adapters and the embedded forge, and serve until a signal comes.
 
     Args:
         settings: of Hive; where no ``forge_base_url`` but the default is named, it becomes the embedded forge.
         github_token: for repositories on github.com, and sent nowhere else.
+        scenario: the name or file of a scenario to play, or empty.
+        scenario_speed: how much faster than written.
 
     Raises:
         UsageError: a setting is wrong, or the database or the embedded forge cannot be opened.
     """
     # A command that lists projects must not wait for forge, ledger and server.
-    from bzzz.cli.compose_hive import serve_hive
+    from bzzz.cli.compose_hive import Play, serve_hive
+    from bzzz.hive.scenario.script import load_scenario
 
-    asyncio.run(serve_hive(settings, github_token))
+    play = Play(load_scenario(scenario), scenario_speed) if scenario else None
+    asyncio.run(serve_hive(settings, github_token, play))

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "claims": ("bzzz.cli.claims", "Show the claim chain of one task."),
     "hive": ("bzzz.cli.hive", "Run a Hive, and say which repositories agents may work on."),
     "forge": ("bzzz.cli.forge", "The embedded forge: repositories, issues, tokens."),
+    "scenario": ("bzzz.cli.scenario", "Fake projects with real repositories, to try nodes and a Hive."),
     "demo": ("bzzz.cli.demo", "Watch three nodes do nine issues, with one of them killed on the way."),
     "simulate": ("bzzz.cli.simulate", "Run many cores over virtual time, from a seed."),
     "config": ("bzzz.cli.config", "Show every setting, and what it is here."),

@@ -6,6 +6,7 @@ adapter. It opens and upgrades the database at once, which fails in one clear li
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 from collections import Counter
@@ -31,6 +32,9 @@ from bzzz.hive.redact import Redactor
 from bzzz.hive.routes import capture, claim, event, health, page, pull, repository, status, webhook
 from bzzz.hive.routes import key as key_routes
 from bzzz.hive.routes import project as project_routes
+from bzzz.hive.routes import scenario as scenario_routes
+from bzzz.hive.scenario.director import Director
+from bzzz.hive.scenario.fault import FaultGate
 from bzzz.hive.setting import REQUEST_BYTES_MAX, HiveSettings, read_keys, read_secret
 from bzzz.hive.store import HiveStore
 from bzzz.ports import Clock, Forge, Ledger
@@ -56,6 +60,7 @@ def create_hive(
     adopt: Callable[[Project], None] | None = None,
     secret_values: Sequence[str] = (),
     inspect: Inspector | None = None,
+    director: Director | None = None,
 ) -> FastAPI:
     """The application of one Hive; serve it with ``bzzz.hive.server.HiveServer``.
 
@@ -75,6 +80,7 @@ def create_hive(
             to prepare it on a forge of ours (its webhook).
         secret_values: other secrets of this Hive (forge tokens), to be taken out of what is stored.
         inspect: looks at the repository of a project that is added or moved; ``None`` believes whoever adds it.
+        director: plays a scenario while the application runs; its faults befall every call.
 
     Raises:
         SettingError: a secret's file or the database URL is wrong.
@@ -100,6 +106,7 @@ def create_hive(
         refusals=Counter(),
         adopt=adopt,
         inspect=inspect,
+        director=director,
     )
     guests = {path: Guest(path, app) for path, app in (mounts or {}).items()}
     app = FastAPI(
@@ -124,6 +131,8 @@ def create_hive(
         open_paths=frozenset({"/health", webhook.PATH, webhook.GITEA_PATH}),
         open_prefixes=tuple(guests),
     )
+    if director is not None:
+        app.add_middleware(FaultGate, box=director.box, forge_prefix=next(iter(guests), "/forge"))
     install(app)
     return app
 
@@ -139,6 +148,7 @@ def _routes() -> APIRouter:
         capture,
         pull,
         key_routes,
+        scenario_routes,
         webhook,
         event,
         page,
@@ -159,6 +169,16 @@ def _lifespan(parts: HiveParts, guests: Mapping[str, Guest]) -> Any:
                 await stack.enter_async_context(guest.running())
             for known in await run_in_threadpool(parts.store.projects, active_only=True):
                 await parts.welcome(known)
+            if parts.director is not None:
+                playing = asyncio.create_task(parts.director.run(parts), name="hive scenario")
+                stack.push_async_callback(_end, playing)
             yield
 
     return running
+
+
+async def _end(playing: asyncio.Task[None]) -> None:
+    playing.cancel()
+    results = await asyncio.gather(playing, return_exceptions=True)
+    if isinstance(results[0], Exception):
+        _LOG.error("the scenario ended early: %r", results[0])

@@ -36,6 +36,7 @@ FAILURES: Mapping[int | str, dict[str, Any]] = {
     for code, meaning in {
         401: "no key, or an unknown one",
         403: "the key's role does not suffice; or no key is set and the client is not on this machine",
+        413: "the body is too large",
         422: "a field is missing or wrong; the detail names it",
         429: "too many calls with this key, or without one; see Retry-After",
         502: "the forge or the git server answered wrongly",
@@ -72,8 +73,11 @@ def status_of(error: BzzzError) -> tuple[int, str, dict[str, str]]:
     return 502, "bad_gateway", {}
 
 
-async def _on_http(_request: Request, error: Exception) -> JSONResponse:
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101 - Starlette chose this handler by that type
+    if error.status_code == 400 and not _documents_400(request):
+        # The framework's answer to a body that is not even text; one status for all bodies that are not JSON.
+        return answer(422, "invalid_request", "the body is not JSON in UTF-8")
     # Python's own phrase for 422 changed between versions; programs read this name.
     phrase = "invalid_request" if error.status_code == 422 else HTTPStatus(error.status_code).phrase
     return answer(error.status_code, phrase.lower().replace(" ", "_"), str(error.detail), error.headers)
@@ -83,9 +87,13 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - as above
     problems = error.errors()
     missing = any(problem["type"] == "missing" for problem in problems)
-    # A route that documents 400 promises the predecessor's answer to a missing field.
-    old = 400 in getattr(request.scope.get("route"), "responses", {})
-    return answer(400 if missing and old else 422, "invalid_request", describe(problems))
+    old = missing and _documents_400(request)
+    return answer(400 if old else 422, "invalid_request", describe(problems))
+
+
+def _documents_400(request: Request) -> bool:
+    """Whether a route promises the predecessor's answer to a missing field."""
+    return 400 in getattr(request.scope.get("route"), "responses", {})
 
 
 async def _on_bzzz(request: Request, error: Exception) -> JSONResponse:

@@ -9,7 +9,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
@@ -25,6 +25,9 @@ from bzzz.hive.setting import HiveSettings
 from bzzz.hive.store import HiveStore
 from bzzz.ports import Clock, Forge, Ledger
 
+if TYPE_CHECKING:
+    from bzzz.hive.scenario.director import Director
+
 _LOG = logging.getLogger("bzzz.hive")
 
 
@@ -37,7 +40,8 @@ class HiveParts:
     """The parts of one running Hive.
 
     ``new_nonce`` makes a claim record's nonce. ``redactor`` takes secrets out of what is
-    stored. ``refusals`` counts whom the gate sent away. ``adopt`` is told of each project that is there or new.
+    stored. ``refusals`` counts whom the gate sent away. ``adopt`` is told of each
+    project that is there or new. ``director`` plays a scenario, where there is one.
     """
 
     settings: HiveSettings
@@ -54,6 +58,7 @@ class HiveParts:
     refusals: Counter[str]
     adopt: Callable[[Project], None] | None = None
     inspect: Inspector | None = None
+    director: Director | None = None
 
     async def project(self, project_id: int) -> Project:
         """One project.

@@ -11,11 +11,10 @@ from typing import Any
 import httpx
 import pytest
 from tests.support.hive_server import RealClock, RunningHive, running_hive
-from tests.support.hive_world import SmallForge, issue
+from tests.support.hive_world import issue
 
 from bzzz.core.record import ClaimRecord, Holder, RecordState
-from bzzz.core.task import Pull, Repository, TaskId
-from bzzz.errors import ServiceConflict
+from bzzz.core.task import TaskId
 from bzzz.hive import capture as capture_module
 from bzzz.hive.capture import CaptureQuery, prepare, usage_of
 from bzzz.hive.capture_export import export
@@ -37,28 +36,9 @@ PROMPT = {
 DISCUSSION = {"type": "dependency_analysis", "participants": ["a"], "messages": [], "decisions": ["wait"]}
 
 
-class PullForge(SmallForge):
-    """A forge that opens pull requests for the branches it has."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.branches: set[str] = set()
-        self.opened: dict[str, Pull] = {}
-
-    async def find_pull(self, repository: Repository, branch: str) -> Pull | None:
-        return self.opened.get(branch)
-
-    async def open_pull(self, repository: Repository, *, branch: str, base: str, title: str, body: str) -> Pull:
-        if branch not in self.branches:
-            raise ServiceConflict("forge", "open a pull request", f"no branch {branch}", 422)
-        url = f"http://forge.test/{repository.key}/pull/{len(self.opened) + 7}"
-        made = Pull(len(self.opened) + 7, url, "open", branch, base, f"{title}\n{body}")
-        return self.opened.setdefault(branch, made)
-
-
 @pytest.fixture
 async def hive(tmp_path: Path, database: str) -> AsyncIterator[RunningHive]:
-    async with running_hive(tmp_path, forge=PullForge(), database_url=database) as running:
+    async with running_hive(tmp_path, database_url=database) as running:
         running.add_project()
         yield running
 
@@ -233,8 +213,7 @@ async def test_json_that_is_not_said_to_be_json_is_refused_and_not_stored(client
 async def test_a_pull_request_is_opened_for_who_holds_the_task_through_hive_and_for_nobody_else(
     hive: RunningHive, client: httpx.AsyncClient
 ) -> None:
-    forge = hive.parts.forge
-    assert isinstance(forge, PullForge)
+    forge = hive.forge
     forge.put("acme/shop", issue(3), issue(4))
     wanted = {"task_number": 3, "agent_id": "old", "title": f"Fix {TOKEN}", "branch_name": "old/fix"}
     path = "/api/bzzz/projects/1/create-pr"
@@ -245,13 +224,13 @@ async def test_a_pull_request_is_opened_for_who_holds_the_task_through_hive_and_
     assert (strangers.status_code, strangers.json()["claimed_by"]) == (409, "old")
     unpushed = await client.post(path, json=wanted)
     assert (unpushed.status_code, "no branch old/fix" in unpushed.json()["detail"]) == (409, True)
-    assert not forge.opened
+    assert not forge.pulls
     forge.branches.add("old/fix")
     first, again = [await client.post(path, json=wanted) for _ in range(2)]
     assert first.json()["pr_number"] == again.json()["pr_number"] == 7
     assert again.json()["new"] is False
-    assert "Closes #3" in forge.opened["old/fix"].title
-    assert TOKEN not in forge.opened["old/fix"].title
+    assert "Closes #3" in forge.pulls["old/fix"].title
+    assert TOKEN not in forge.pulls["old/fix"].title
     repository = hive.parts.store.projects()[0].to_repository()
     held = ClaimRecord(TaskId("acme/shop", 4), 1, Holder("12D3", "walnut"), RecordState.HELD, "n")
     await hive.ledger.swap(repository, None, held)

@@ -11,32 +11,22 @@ from typing import Any
 import httpx
 import pytest
 from tests.support.hive_server import RunningHive, running_hive
-from tests.support.hive_world import SmallForge, issue
+from tests.support.hive_world import issue
 
 from bzzz.core.record import ClaimRecord, Holder, RecordState
-from bzzz.core.task import Pull, Repository, TaskId
+from bzzz.core.task import Pull, TaskId
 from bzzz.errors import ServiceUnavailable
 from bzzz.hive.settle import UNPROVED, Told, settled_record
 
 PULL = Pull(9, "http://forge.test/acme/shop/pull/9", "open", "old/fix", "main", "Fix", head_commit="c0ffee")
 
 
-class OnePullForge(SmallForge):
-    """A forge that has one pull request, or none."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.pull: Pull | None = PULL
-
-    async def find_pull(self, repository: Repository, branch: str) -> Pull | None:
-        return self.pull if self.pull is not None and branch == self.pull.head_branch else None
-
-
 @pytest.fixture
 async def hive(tmp_path: Path, database: str) -> AsyncIterator[RunningHive]:
-    async with running_hive(tmp_path, forge=OnePullForge(), database_url=database) as running:
+    async with running_hive(tmp_path, database_url=database) as running:
         running.add_project()
-        forge_of(running).put("acme/shop", issue(5))
+        running.forge.pulls[PULL.head_branch] = PULL
+        running.forge.put("acme/shop", issue(5))
         yield running
 
 
@@ -44,11 +34,6 @@ async def hive(tmp_path: Path, database: str) -> AsyncIterator[RunningHive]:
 async def client(hive: RunningHive) -> AsyncIterator[httpx.AsyncClient]:
     async with hive.client() as made:
         yield made
-
-
-def forge_of(hive: RunningHive) -> OnePullForge:
-    assert isinstance(hive.parts.forge, OnePullForge)
-    return hive.parts.forge
 
 
 async def claim(client: httpx.AsyncClient, agent: str = "old") -> int:
@@ -119,7 +104,7 @@ async def test_a_completed_report_delivers_where_the_forge_has_the_pull_request(
 async def test_a_completed_report_that_the_forge_does_not_bear_out_releases(
     hive: RunningHive, client: httpx.AsyncClient, pull: Pull | None
 ) -> None:
-    forge_of(hive).pull = pull
+    hive.forge.pulls = {} if pull is None else {pull.head_branch: pull}
     await claim(client)
     assert (await report(client, "completed", results={"branch": "old/fix"}))["claim"] == "released"
     assert (top(hive).reason, top(hive).strikes) == (UNPROVED, 1)
