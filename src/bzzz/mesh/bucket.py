@@ -28,6 +28,12 @@ class Bucket:
         self._level -= amount
         return True
 
+    def owe(self, amount: float, now_s: float) -> float:
+        """Take ``amount`` in any case, and give the seconds to wait until that was right."""
+        self._fill(now_s)
+        self._level -= amount
+        return max(0.0, -self._level / self._rate_per_s)
+
     def is_full(self, now_s: float) -> bool:
         """Whether nothing was taken for so long that forgetting this bucket would change nothing."""
         self._fill(now_s)

@@ -15,14 +15,17 @@ from bzzz.errors import TransportError
 from bzzz.ports import Received, TransportEvent
 
 NOTICES_MAX = 4096
+BYTES_MAX = 64 * 1024 * 1024
 _READS_BEFORE_YIELD = 32
 
 
 class Inbox:
     """One queue; ``put`` from any thread, ``get`` from the event loop that made it."""
 
-    def __init__(self, messages_max: int) -> None:
+    def __init__(self, messages_max: int, bytes_max: int = BYTES_MAX) -> None:
         self._messages_max = messages_max
+        self._bytes_max = bytes_max
+        self._bytes = 0
         self._events: deque[TransportEvent] = deque()
         self._messages = 0
         self._lock = threading.Lock()
@@ -41,10 +44,12 @@ class Inbox:
             if self._closed:
                 return
             if isinstance(event, Received):
-                if self._messages >= self._messages_max:
+                size = len(event.payload)
+                if self._messages >= self._messages_max or (self._bytes and self._bytes + size > self._bytes_max):
                     self.dropped_messages += 1
                     return
                 self._messages += 1
+                self._bytes += size
                 self.received += 1
             elif len(self._events) - self._messages >= NOTICES_MAX:
                 self.dropped_notices += 1
@@ -72,6 +77,7 @@ class Inbox:
                     event = self._events.popleft()
                     if isinstance(event, Received):
                         self._messages -= 1
+                        self._bytes -= len(event.payload)
                     return event
                 self._woken = False
                 self._ready.clear()
@@ -82,7 +88,7 @@ class Inbox:
         with self._lock:
             self._closed = True
             self._events.clear()
-            self._messages = 0
+            self._messages = self._bytes = 0
         self._wake()
 
     def _wake(self) -> None:

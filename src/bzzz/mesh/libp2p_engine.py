@@ -67,10 +67,18 @@ class Engine:
         self._introduced: dict[str, tuple[str, ...]] = {}
         self._told: dict[str, list[str]] = {}
         self.addresses: tuple[str, ...] = ()
-        parts = build_host(settings, identity, secret, counts, deliver=self._deliver, learn=self._learn)
+        parts = build_host(
+            settings,
+            identity,
+            secret,
+            counts,
+            deliver=self._deliver,
+            learn=self._learn,
+            misbehaved=self._misbehaved,
+        )
         self._id, self._swarm, self._host = parts.id, parts.swarm, parts.host
         self._pubsub, self._router = parts.pubsub, parts.router
-        self._gate, self._admission = parts.gate, parts.admission
+        self._gate, self._admission, self._conduct = parts.gate, parts.admission, parts.conduct
         self._swarm.register_notifee(_Links(self))
         self._gossip: AddressGossip | None = None
         self._dialler = Dialler(
@@ -244,9 +252,22 @@ class Engine:
             return
         del self._links[peer]
         self._told.pop(peer, None)
+        self._swarm.forget(link.muxed_conn.peer_id)
         if self._introduced.pop(peer, None) is not None:
             self._emit(PeerDisconnected(peer, link.muxed_conn.end or "connection closed"))
         self._dialler.nudge(peer)
+
+    def _misbehaved(self, peer: str, what: str, weight: float) -> None:
+        """A peer sent what no honest one sends; when that is too much, it is put out for a while."""
+        now_s = trio.current_time()
+        self._counts["offences"] += 1
+        if peer in self._links and not self._is_ending(peer) and self._conduct.offends(peer, weight, now_s):
+            for_s = self._gate.ban(peer, now_s)
+            _log.warning("peer %s is disconnected for %g s for what it sends (%s)", peer, for_s, what)
+            self._expel(peer, f"it sent what it must not ({what})")
+
+    def _is_ending(self, peer: str) -> bool:
+        return all(link.muxed_conn.end for link in self._links[peer])
 
     def _expel(self, peer: str, why: str) -> None:
         """End all connections to a peer."""

@@ -25,14 +25,19 @@ from libp2p.stream_muxer.yamux.yamux import Yamux
 from libp2p.transport.tcp.tcp import TCP
 
 from bzzz.mesh.admission import Gate, Prover, Sealer
+from bzzz.mesh.conduct import Conduct
 from bzzz.mesh.identity import Identity
 from bzzz.mesh.libp2p_admission import Admission
 from bzzz.mesh.libp2p_connection import MeshSwarm, MeshUpgrader
 from bzzz.mesh.libp2p_patch import apply_patches
-from bzzz.mesh.libp2p_pubsub import MeshGossipSub, MeshPubsub
+from bzzz.mesh.libp2p_pubsub import MeshPubsub
+from bzzz.mesh.libp2p_router import MeshGossipSub
 from bzzz.mesh.libp2p_service import guarded
 from bzzz.mesh.mesh_secret import MeshSecret
 from bzzz.mesh.settings import MeshSettings
+
+PENDING_MESSAGES_MAX = 16
+PENDING_MESSAGES_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class Host:
     router: MeshGossipSub
     gate: Gate
     admission: Admission
+    conduct: Conduct
 
 
 def build_host(
@@ -56,6 +62,7 @@ def build_host(
     *,
     deliver: Callable[[str, str, bytes], None],
     learn: Callable[[Any, list[str]], None],
+    misbehaved: Callable[[str, str, float], None],
 ) -> Host:
     """Put a host together.
 
@@ -66,15 +73,27 @@ def build_host(
         counts: where everything is counted.
         deliver: takes topic, author and payload of each good message.
         learn: takes a connected peer's id and the addresses that it told of itself.
+        misbehaved: takes a peer that sent what no honest one sends, what that was, and how much of it.
     """
     apply_patches()
     key = Ed25519PrivateKey.from_bytes(identity.secret)
     pair = KeyPair(key, key.get_public_key())
     own_id = ID.from_pubkey(pair.public_key)
     gate = Gate(settings.allowed_peers)
+    conduct = Conduct(
+        messages_per_s_max=settings.peer_messages_per_s_max, bytes_per_s_max=settings.peer_bytes_per_s_max
+    )
     prover = None if secret is None else Prover(secret)
     admission = Admission(own_id, gate, prover, timeout_s=settings.handshake_timeout_s, counts=counts)
-    swarm = _build_swarm(settings, own_id, pair, admission, counts)
+    upgrader = MeshUpgrader(
+        # The library also offers TLS, secio and plain text; one way, the strict one, is enough.
+        {NOISE_ID: Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
+        {YAMUX_ID: Yamux},
+        admission=admission,
+        settings=settings,
+        misbehaved=misbehaved,
+    )
+    swarm = _build_swarm(settings, own_id, pair, upgrader, counts)
     host = BasicHost(swarm, disable_identify_address_discovery=True)
     # 3: an exception in a stream handler ends the node.
     swarm.set_stream_handler(guarded(host._swarm_stream_handler, counts, "dropped_stream_error"))
@@ -91,6 +110,8 @@ def build_host(
         spam_protection_enabled=False,
         adaptive_gossip_enabled=False,
         eclipse_protection_enabled=False,
+        max_pending_messages_per_peer=PENDING_MESSAGES_MAX,
+        pending_messages_ttl=PENDING_MESSAGES_S,
     )
     pubsub = MeshPubsub(
         host,
@@ -100,25 +121,20 @@ def build_host(
         learn=learn,
         gate=gate,
         sealer=None if secret is None else Sealer(secret),
+        conduct=conduct,
+        misbehaved=misbehaved,
         payload_bytes_max=settings.payload_bytes_max,
         outbound_queue_messages_max=settings.outbound_queue_messages_max,
+        outbound_queue_bytes_max=settings.outbound_queue_bytes_max,
     )
-    return Host(own_id, swarm, host, pubsub, router, gate, admission)
+    return Host(own_id, swarm, host, pubsub, router, gate, admission, conduct)
 
 
 def _build_swarm(
-    settings: MeshSettings, own_id: Any, pair: KeyPair, admission: Admission, counts: Counter[str]
+    settings: MeshSettings, own_id: Any, pair: KeyPair, upgrader: MeshUpgrader, counts: Counter[str]
 ) -> MeshSwarm:
     peers = PeerStore()
     peers.add_key_pair(own_id, pair)
-    # The library also offers TLS, secio and plain text; one way, the strict one, is enough.
-    upgrader = MeshUpgrader(
-        {NOISE_ID: Noise(pair, noise_privkey=create_noise_key_pair().private_key)},
-        {YAMUX_ID: Yamux},
-        admission=admission,
-        ping_interval_s=settings.ping_interval_s,
-        ping_timeout_s=settings.ping_timeout_s,
-    )
     limit = settings.connections_max
     config = ConnectionConfig(
         max_connections=limit,
@@ -127,5 +143,8 @@ def _build_swarm(
         min_connections=0,
         inbound_upgrade_timeout=settings.handshake_timeout_s,
         outbound_upgrade_timeout=settings.dial_timeout_s,
+        inbound_stream_protocol_negotiation_timeout=settings.handshake_timeout_s,
     )
-    return MeshSwarm(own_id, peers, upgrader, [TCP()], RetryConfig(max_retries=0), config, counts=counts)
+    return MeshSwarm(
+        own_id, peers, upgrader, [TCP()], RetryConfig(max_retries=0), config, counts=counts, settings=settings
+    )

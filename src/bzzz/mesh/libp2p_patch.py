@@ -11,12 +11,20 @@ import logging
 from typing import Any
 
 import trio
+from libp2p.exceptions import ParseError
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection import swarm_connection
+from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.pubsub import gossipsub, pubsub
+from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.tcp import tcp
+from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from bzzz.mesh.libp2p_muxer import WINDOW_BYTES_MAX
 from bzzz.mesh.libp2p_version import require_libp2p
+
+NEGOTIATION_BYTES_MAX = 16 * 1024
+_SILENT = logging.NullHandler()
 
 
 def apply_patches() -> None:
@@ -33,10 +41,17 @@ def apply_patches() -> None:
     tcp._set_reuse_flags = _reuse_address_alone
     # 8: the far end of an IPv6 connection was unknown, as its socket address has four parts.
     TrioTCPStream.get_remote_address = _remote_address
+    # A peer that negotiates a protocol may name any length for what it says, and all of it is waited for and kept.
+    multiselect_communicator.read_delim = _read_delim
+    # A window grows to 16 MiB a stream, and what was granted may be sent at once.
+    yamux.MAX_WINDOW_SIZE = WINDOW_BYTES_MAX
     # It logs through the root logger, and that installs a handler for the whole program.
     swarm_connection.logging = logging.getLogger("libp2p.network.connection")
     # Every refused dial is an error to it, and is printed where nobody asked to see its log.
-    logging.getLogger("libp2p").addHandler(logging.NullHandler())
+    # What hostile peers do is a warning to it, each time; here it is counted.
+    logger = logging.getLogger("libp2p")
+    logger.addHandler(_SILENT)
+    logger.propagate = False
 
 
 _record_to_send_as_made = pubsub.env_to_send_in_RPC
@@ -45,6 +60,13 @@ _record_to_send_as_made = pubsub.env_to_send_in_RPC
 def _record_to_send(host: Any) -> tuple[bytes, bool]:
     cached = getattr(host, "mesh_record", None)
     return (cached, False) if cached is not None else _record_to_send_as_made(host)
+
+
+async def _read_delim(reader: Any) -> bytes:
+    text: bytes = await read_varint_prefixed_bytes_limited(reader, NEGOTIATION_BYTES_MAX)
+    if not text.endswith(b"\n"):
+        raise ParseError("a line of the negotiation does not end")
+    return text[:-1]
 
 
 def _reuse_address_alone(sock: Any) -> None:

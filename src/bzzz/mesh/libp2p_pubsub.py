@@ -1,7 +1,7 @@
 """Publish and subscribe of the library, derived: every message is checked, counted and handed straight on.
 
-What is refused here is not forwarded either. Bounds: the size of a frame and of a payload, the subscriptions
-of a peer, and what waits to be sent to it.
+What is refused here is not forwarded either. Bounds: the size of a frame and of a payload, how much a peer sends
+and an author writes, the subscriptions of a peer, and what waits to be sent to it.
 """
 
 from __future__ import annotations
@@ -19,59 +19,54 @@ from libp2p.network.connection.exceptions import RawConnError
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.envelope import consume_envelope
 from libp2p.peer.id import ID
-from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX, signature_validator
 
 from bzzz.errors import PeerError
 from bzzz.mesh.admission import SEAL_BYTES, Gate, Sealer
+from bzzz.mesh.conduct import Conduct
 from bzzz.mesh.frame import FrameReader
+from bzzz.mesh.libp2p_router import BoundedQueue, entries_in
 from bzzz.mesh.libp2p_service import guarded
+from bzzz.mesh.seen import SeenMessages
 
-SUBSCRIPTIONS_PER_PEER_MAX = 1000
+SUBSCRIPTIONS_PER_PEER_MAX = 256
+TOPIC_CHARS_MAX = 256
+_ENTRY_COST = 0.1
+_BROKEN_STREAM_WEIGHT = 10.0
+# Yamux gives up after 5 seconds without a window.
+_STALLED_S = 4.5
+_STALL_WEIGHT = 20.0
+# What an honest node never sends, for it checks before it forwards.
+_OFFENCES = frozenset(
+    f"dropped_{reason}"
+    for reason in (
+        "flood",
+        "malformed",
+        "oversized",
+        "record",
+        "seal",
+        "signature",
+        "stalled",
+        "subscriptions",
+        "unsigned",
+    )
+)
 _SEQUENCE_BYTES = 8
 _log = logging.getLogger("bzzz.mesh")
 
 
-class MeshGossipSub(GossipSub):  # type: ignore[misc]
-    """The library's router, counting what it drops."""
+class _Queues(dict[Any, Any]):
+    """Gives each queue of the library's bounds that are ours."""
 
-    def __init__(self, *args: Any, counts: Counter[str], **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._counts = counts
-
-    async def publish(self, msg_forwarder: Any, pubsub_msg: Any) -> None:
-        """Send or forward a message."""
-        await super().publish(msg_forwarder, pubsub_msg)
-        # Kept for the adaptive mode, which is off (6), and trimmed by it alone: it would grow for ever.
-        self.recent_message_deliveries.clear()
-
-    def _notify_mesh_peer_added(self, peer_id: Any, topic: str) -> None:
-        """Tell a peer that came (back) into a topic's mesh what was sent lately.
-
-        The library tells those alone that are not in the mesh; what was published while a peer was out, and
-        before the next heartbeat, is lost to it for good.
-        """
-        super()._notify_mesh_peer_added(peer_id, topic)
-        recent = self.mcache.window(topic)
-        if recent and self.manager.is_running:
-            self.manager.run_task(self.emit_ihave, topic, list(recent), peer_id)
-
-    def _handle_dropped_rpc(self, peer_id: Any, rpc: Any, reason: str) -> None:
-        self._counts["dropped_outbound"] += 1
-        super()._handle_dropped_rpc(peer_id, rpc, reason)
-
-
-class _WideQueues(dict[Any, Any]):
-    """5: outbound queues hold 32 messages, and overflow in silence."""
-
-    def __init__(self, messages_max: int) -> None:
+    def __init__(self, messages_max: int, bytes_max: int) -> None:
         super().__init__()
         self._messages_max = messages_max
+        self._bytes_max = bytes_max
 
     def __setitem__(self, peer_id: Any, queue: Any) -> None:
-        queue._queue.max_size = self._messages_max
+        queue._queue = BoundedQueue(self._messages_max, self._bytes_max)
         super().__setitem__(peer_id, queue)
 
 
@@ -85,8 +80,11 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         learn: called with a peer and the addresses its signed record tells.
         gate: whose messages are not taken.
         sealer: seals messages and opens them, where the mesh has a secret.
+        conduct: how much a peer may send.
+        misbehaved: called with a peer that sent what no honest one sends, what that was, and how much of it.
         payload_bytes_max: larger messages are dropped and not forwarded.
         outbound_queue_messages_max: waiting for one peer.
+        outbound_queue_bytes_max: the same in bytes.
     """
 
     def __init__(
@@ -99,18 +97,26 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         learn: Callable[[Any, list[str]], None],
         gate: Gate,
         sealer: Sealer | None,
+        conduct: Conduct,
+        misbehaved: Callable[[str, str, float], None],
         payload_bytes_max: int,
         outbound_queue_messages_max: int,
+        outbound_queue_bytes_max: int,
     ) -> None:
         super().__init__(host, router, strict_signing=True, max_subscriptions_per_peer=SUBSCRIPTIONS_PER_PEER_MAX)
         self._counts = counts
         self._deliver = deliver
         self._learn = learn
+        self._conduct = conduct
+        self._misbehaved = misbehaved
         self._gate = gate
         self._sealer = sealer
         self._data_bytes_max = payload_bytes_max + (0 if sealer is None else SEAL_BYTES)
         self._records: dict[Any, bytes] = {}
-        self.peer_queues = _WideQueues(outbound_queue_messages_max)
+        self.peer_queues = _Queues(outbound_queue_messages_max, outbound_queue_bytes_max)
+        library_cache: Any = self.__dict__["seen_messages"]
+        library_cache.stop()
+        self.seen_messages = SeenMessages()
         # 2: it counts from the second of the clock; whoever restarts with the same key repeats numbers that
         # its peers have seen, and is ignored.
         self.counter = time.time_ns()
@@ -124,33 +130,48 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         frames = FrameReader(stream, self.max_inbound_rpc_size)
         take = guarded(self._take, self._counts, "dropped_malformed")
         try:
-            while True:
+            # What a peer sent before it is put out is not read to the end.
+            while not stream.muxed_conn.end:
                 await take(await frames.next(), peer_id)
         except PeerError as error:
-            self._counts[f"dropped_{error.reason}"] += 1
+            self._drop(f"dropped_{error.reason}", peer_id, _BROKEN_STREAM_WEIGHT)
             await stream.reset()
         except (EOFError, StreamError, IOException, RawConnError) as error:
             _log.debug("the stream of %s ended: %r", peer_id, error)
+
+    def _drop(self, reason: str, peer_id: Any, weight: float = 1.0) -> None:
+        self._counts[reason] += 1
+        if reason in _OFFENCES:
+            self._misbehaved(str(peer_id), reason.removeprefix("dropped_"), weight)
 
     async def _take(self, frame: bytes, peer_id: Any) -> None:
         rpc = rpc_pb2.RPC()
         try:
             rpc.ParseFromString(frame)
         except DecodeError:
-            self._counts["dropped_malformed"] += 1
+            self._drop("dropped_malformed", peer_id)
+            return
+        entries = len(rpc.subscriptions) + (entries_in(rpc.control) if rpc.HasField("control") else 0)
+        cost = len(rpc.publish) + entries * _ENTRY_COST
+        if not self._conduct.may_send(str(peer_id), cost, len(frame), trio.current_time()):
+            self._counts["dropped_flood"] += len(rpc.publish)
+            self._counts["dropped_flood_frames"] += 1
+            self._misbehaved(str(peer_id), "flood", 1.0)
             return
         if rpc.HasField("senderRecord"):
             self._take_record(rpc.senderRecord, peer_id)
             # The router would check it again, and drop the rest if it does not like it.
             rpc.ClearField("senderRecord")
         for message in rpc.publish:
+            if self._gate.refusal(str(peer_id), trio.current_time()) is not None:
+                return
             # Here and now, not in a task for each: so a flood fills the sender's window and not our memory.
             await self.push_msg(peer_id, message)
             await trio.lowlevel.checkpoint()
-        if len(rpc.subscriptions) > SUBSCRIPTIONS_PER_PEER_MAX:
-            self._counts["dropped_subscriptions"] += 1
-        else:
-            for change in rpc.subscriptions:
+        for change in rpc.subscriptions:
+            if len(change.topicid) > TOPIC_CHARS_MAX or not self._has_room(peer_id, change):
+                self._drop("dropped_subscriptions", peer_id)
+            else:
                 self.handle_subscription(peer_id, change)
         if rpc.HasField("control"):
             await self.router.handle_rpc(rpc, peer_id)
@@ -165,10 +186,10 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         try:
             _, told = consume_envelope(record, "libp2p-peer-record")
         except Exception:
-            self._counts["dropped_record"] += 1
+            self._drop("dropped_record", peer_id)
             return
         if told.peer_id != peer_id:
-            self._counts["dropped_record"] += 1
+            self._drop("dropped_record", peer_id)
             return
         self._records[peer_id] = record
         self._learn(peer_id, [str(address) for address in told.addrs])
@@ -185,9 +206,9 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
         """Publish an own message, or take a peer's: check, count, deliver, forward."""
         if msg_forwarder != self.my_id:
-            refusal = self._refusal(msg)
+            refusal = self._refusal(msg_forwarder, msg)
             if refusal is not None:
-                self._counts[refusal] += 1
+                self._drop(refusal, msg_forwarder)
                 return
         self._mark_msg_seen(msg)
         if msg_forwarder != self.my_id:
@@ -196,7 +217,23 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
             self._deliver(msg.topicIDs[0], str(ID(msg.from_id)), payload)
         await self.router.publish(msg_forwarder, msg)
 
-    def _refusal(self, msg: Any) -> str | None:
+    async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
+        """Write to a peer's stream; whether that was done.
+
+        The library waits some seconds for a peer that reads nothing, then opens another stream to it, for ever.
+        """
+        began = trio.current_time()
+        done: bool = await super().write_msg(stream, rpc_msg)
+        if not done and not stream.muxed_conn.is_closed and trio.current_time() - began >= _STALLED_S:
+            self._drop("dropped_stalled", stream.muxed_conn.peer_id, _STALL_WEIGHT)
+        return done
+
+    def _has_room(self, peer_id: Any, change: Any) -> bool:
+        known = self.peer_topics.get(change.topicid, ())
+        count: int = self._peer_subscription_count.get(peer_id, 0)
+        return not change.subscribe or peer_id in known or count < self.max_subscriptions_per_peer
+
+    def _refusal(self, forwarder: Any, msg: Any) -> str | None:
         if len(msg.data) > self._data_bytes_max:
             return "dropped_oversized"
         if len(msg.topicIDs) != 1 or len(msg.seqno) != _SEQUENCE_BYTES or not msg.from_id:
@@ -213,11 +250,19 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
             return "dropped_unsigned"
         if self._sealer and self._sealer.open(msg.from_id, msg.seqno, msg.topicIDs[0], msg.data) is None:
             return "dropped_seal"
+        author = ID(msg.from_id)
+        # Nobody else can have put the neighbour's name on what it sends; so that needs no signature to be counted.
+        if author == forwarder and not self._conduct.may_write(str(author), trio.current_time()):
+            return "dropped_flood"
         try:
-            return None if signature_validator(msg) else "dropped_signature"
+            if not signature_validator(msg):
+                return "dropped_signature"
         except Exception:
             # A key that is no key raised through the service and ended the node (3).
             return "dropped_signature"
+        if author != forwarder and not self._conduct.may_write(str(author), trio.current_time()):
+            return "dropped_flood_forwarded"
+        return None
 
     async def _handle_new_peer(self, peer_id: Any) -> None:
         await super()._handle_new_peer(peer_id)

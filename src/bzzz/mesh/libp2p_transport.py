@@ -96,7 +96,7 @@ class Libp2pTransport:
         """
         if self._inbox is not None or self._stopped:
             raise TransportError("this transport was started before; make a new one")
-        self._inbox = Inbox(self._settings.receive_queue_messages_max)
+        self._inbox = Inbox(self._settings.receive_queue_messages_max, self._settings.receive_queue_bytes_max)
         self._read_revoked()
         try:
             await self._start_engine(self._settings.listen)

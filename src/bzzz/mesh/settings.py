@@ -36,11 +36,22 @@ class MeshSettings:
         payload_bytes_max: publishing more is refused: libp2p loses messages above 1 MiB without an error.
         receive_queue_messages_max: received messages waiting to be read; what comes beyond is counted and dropped.
         outbound_queue_messages_max: messages waiting for one slow peer; what comes beyond is counted and dropped.
+        receive_queue_bytes_max: the same in bytes.
+        outbound_queue_bytes_max: the same in bytes.
+        peer_messages_per_s_max: of one author over a long time, four times as many at once; a neighbour may forward
+            four times as many. What comes beyond is counted and dropped, and who goes on so is disconnected.
+        peer_bytes_per_s_max: from one neighbour over a long time, four times as many at once.
+        peer_reads_per_s_max: from one connection; what comes faster is read later.
         ping_interval_s: how often each connection is pinged.
         ping_timeout_s: silence after a ping that ends the connection.
+        write_timeout_s: a connection that takes nothing for so long is ended.
         dial_timeout_s: for one try at one address.
         handshake_timeout_s: for an incoming connection to prove who it is.
         connections_max: all peers together, those still shaking hands included.
+        connections_per_ip_max: of those, from one address.
+        handshakes_max: incoming connections that have not proved yet who they are.
+        handshakes_per_ip_max: of those, from one address.
+        streams_per_connection_max: opened by the other side; more are refused.
         discovered_peers_max: peers remembered from discovery; more are counted and left.
         start_timeout_s: for the engine to come up.
         stop_timeout_s: for connections to be closed orderly.
@@ -64,11 +75,21 @@ class MeshSettings:
     payload_bytes_max: int = PAYLOAD_BYTES_MAX
     receive_queue_messages_max: int = 4096
     outbound_queue_messages_max: int = 4096
+    receive_queue_bytes_max: int = 64 * 1024 * 1024
+    outbound_queue_bytes_max: int = 8 * 1024 * 1024
+    peer_messages_per_s_max: float = 500.0
+    peer_bytes_per_s_max: float = 8 * 1024 * 1024
+    peer_reads_per_s_max: float = 10_000.0
     ping_interval_s: float = 5.0
     ping_timeout_s: float = 3.0
+    write_timeout_s: float = 5.0
     dial_timeout_s: float = 5.0
     handshake_timeout_s: float = 5.0
     connections_max: int = 300
+    connections_per_ip_max: int = 64
+    handshakes_max: int = 64
+    handshakes_per_ip_max: int = 32
+    streams_per_connection_max: int = 64
     discovered_peers_max: int = 256
     start_timeout_s: float = 30.0
     stop_timeout_s: float = 5.0

@@ -14,9 +14,7 @@ import pytest
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.peer.id import ID
-from libp2p.pubsub.pb import rpc_pb2
-from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
-from libp2p.utils import encode_varint_prefixed
+from tests.support.mesh_engine import connect, inside, send, signed
 from tests.support.mesh_node import Node, libp2p_node, until
 
 from bzzz.errors import PeerError, TransportError
@@ -25,7 +23,6 @@ from bzzz.mesh.address import parse_address
 from bzzz.mesh.admission import BAN_FIRST_S, BAN_MAX_S, BANS_MAX, SEAL_BYTES, Gate, Prover, Sealer
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.libp2p_admission import REFUSALS_TOLD_BURST, Admission
-from bzzz.mesh.libp2p_transport import Libp2pTransport
 from bzzz.mesh.mesh_secret import MeshSecret, load_secret, new_secret, read_line, save_secret
 from bzzz.mesh.revocation import RevokedFile, read_revoked, write_revoked
 
@@ -211,12 +208,6 @@ async def mesh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     await asyncio.gather(*(node.stop() for node in mesh.nodes))
 
 
-async def connect(one: Node, other: Node) -> None:
-    await one.transport.dial(other.transport.addresses[0])
-    await one.meets(other)
-    await other.meets(one)
-
-
 async def test_who_knows_the_secret_is_in_and_is_heard_through_others(mesh: Mesh) -> None:
     secret = mesh.secret("mesh")
     a, b, c = [await mesh.node(name, secret_file=secret, gossip_addresses=False) for name in "abc"]
@@ -292,37 +283,6 @@ async def test_with_a_list_of_peers_others_are_refused_with_or_without_the_secre
     assert set(both.transport.peers()) == {friend.peer_id}
     with pytest.raises(TransportError, match="'nobody' is no peer id"):
         await mesh.node("d", allowed_peers=("nobody",))
-
-
-async def inside(node: Node, function: Any) -> Any:
-    """Run something in the trio thread of a node's engine."""
-    assert isinstance(node.transport, Libp2pTransport)
-    assert node.transport._thread is not None
-    assert node.transport._engine is not None
-    return await node.transport._thread.call(function, node.transport._engine)
-
-
-def signed(author: Any, number: int, data: bytes) -> Any:
-    """A message, well signed by its author."""
-    message = rpc_pb2.Message(
-        data=data,
-        topicIDs=[TOPIC],
-        from_id=ID.from_pubkey(author.public_key).to_bytes(),
-        seqno=number.to_bytes(8, "big"),
-        key=author.public_key.serialize(),
-    )
-    message.ClearField("key")
-    message.signature = author.private_key.sign(PUBSUB_SIGNING_PREFIX.encode() + message.SerializeToString())
-    message.key = author.public_key.serialize()
-    return message
-
-
-async def send(sender: Node, receiver: Node, *messages: Any) -> None:
-    async def write(engine: libp2p_engine.Engine) -> None:
-        stream = await engine._host.new_stream(ID.from_base58(receiver.peer_id), ["/meshsub/1.1.0"])
-        await stream.write(encode_varint_prefixed(rpc_pb2.RPC(publish=messages).SerializeToString()))
-
-    await inside(sender, write)
 
 
 async def test_what_a_stranger_wrote_is_dropped_though_a_member_forwards_it(mesh: Mesh) -> None:
