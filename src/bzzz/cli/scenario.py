@@ -46,7 +46,7 @@ def list_command(as_json: JsonOption = False) -> None:
     if as_json:
         show_json(rows)
     else:
-        show("scenarios", [("name", "name"), ("projects", "projects"), ("about", "about")], rows, "none")
+        show([("name", "name"), ("projects", "projects"), ("about", "about")], rows, "none")
 
 
 @app.command("show")
@@ -61,7 +61,7 @@ def show_command(name: NameArgument, as_json: JsonOption = False) -> None:
         show_json(rows)
     else:
         typer.echo(f"{scenario.name}: {scenario.about} ({scenario.duration_s:.0f} s, seed {scenario.seed})")
-        show("timetable", [("at", "at"), ("what", "what")], rows, "nothing happens")
+        show([("at", "at"), ("what", "what")], rows, "nothing happens")
 
 
 @app.command("trigger")
@@ -114,7 +114,7 @@ def _report(outcome: Outcome) -> None:
         ("fine", "fine"),
         ("answer", "answer"),
     )
-    show("played", columns, played, "nothing was played")
+    show(columns, played, "nothing was played")
     rows = []
     for one in value["watched"]:
         seconds = {key: "" if one[key] is None else f"{one[key]} s" for key in ("taken_s", "delivered_s")}
@@ -127,7 +127,7 @@ def _report(outcome: Outcome) -> None:
         ("delivered_s", "delivered"),
         ("pull_request", "pull request"),
     )
-    show("what nodes did", columns, rows, "no task was watched")
+    show(columns, rows, "no task was watched")
     taken = [one for one in outcome.watched if one.taken_s is not None]
     delivered = [one for one in outcome.watched if one.delivered_s is not None]
     typer.echo(f"{len(taken)} of {len(outcome.watched)} tasks taken by nodes, {len(delivered)} delivered")
