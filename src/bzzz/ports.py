@@ -425,8 +425,8 @@ class Journal(Protocol):
     def remembered(self) -> Sequence[tuple[Task, ClaimRecord]]:
         """All tasks that were remembered and not forgotten."""
 
-    def forget(self, task: TaskId) -> None:
-        """Nothing of this task is left to recover."""
+    def forget(self, task: TaskId, epoch: int) -> None:
+        """Nothing of this claim is left to recover; other claims of the task stay."""
 
     def enqueue(self, task: TaskId, epoch: int, kind: str, data: Mapping[str, Any]) -> None:
         """Add a report to the outbox; the same task, epoch and kind again is the same report."""

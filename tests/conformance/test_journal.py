@@ -67,14 +67,24 @@ def test_repositories_are_replaced_as_a_whole(reopen: Open) -> None:
     assert list(reopen().repositories()) == []
 
 
+def test_an_earlier_claim_with_work_of_its_own_is_kept_beside_a_newer_one(reopen: Open) -> None:
+    journal = reopen()
+    newer = ClaimRecord(TASK.id, 4, Holder("peer", "walnut", 2), RecordState.HELD, "other")
+    journal.remember(TASK, RECORD)
+    journal.remember(TASK, newer)
+    assert list(reopen().remembered()) == [(TASK, RECORD), (TASK, newer)]
+    reopen().forget(TASK.id, RECORD.epoch)
+    assert list(reopen().remembered()) == [(TASK, newer)]
+
+
 def test_a_task_is_remembered_with_its_newest_record_until_it_is_forgotten(reopen: Open) -> None:
     journal = reopen()
     journal.remember(TASK, RECORD)
-    newer = ClaimRecord(TASK.id, 4, Holder("peer", "walnut", 2), RecordState.RELEASED, "other")
+    newer = ClaimRecord(TASK.id, 3, Holder("peer", "walnut", 2), RecordState.RELEASED, "other")
     journal.remember(TASK, newer)
     assert list(reopen().remembered()) == [(TASK, newer)]
-    reopen().forget(TASK.id)
-    reopen().forget(TASK.id)
+    reopen().forget(TASK.id, newer.epoch)
+    reopen().forget(TASK.id, newer.epoch)
     assert list(reopen().remembered()) == []
 
 
@@ -212,7 +222,7 @@ def test_a_journal_of_a_later_version_is_refused(tmp_path: Path) -> None:
 def test_a_claim_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "journal.db")
     journal.remember(TASK, RECORD)
-    journal._db.execute("UPDATE claim SET record = '{}'")
+    journal._db.execute("UPDATE own_claim SET record = '{}'")
     with pytest.raises(UsageError, match="acme/shop#1"):
         journal.remembered()
     journal.close()

@@ -27,7 +27,9 @@ from bzzz.hive.scenario.trigger import Outcome, Trigger, Wish
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="Scenarios: fake projects with real repositories, for trying nodes. Play one: bzzz hive --scenario calm",
+    help="Scenarios: fake projects with real repositories, for trying nodes.\n\n"
+    "Play one: bzzz hive --scenario calm\n\n"
+    "Example:  bzzz scenario show storm",
 )
 
 NameArgument = Annotated[str, typer.Argument(help="A scenario's name, or a .toml file.")]

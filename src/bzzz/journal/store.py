@@ -27,7 +27,10 @@ SCHEMA_VERSION = 1
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS repository (key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS claim (task TEXT PRIMARY KEY, description TEXT NOT NULL, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS own_claim (
+    task TEXT NOT NULL, epoch INTEGER NOT NULL, description TEXT NOT NULL, record TEXT NOT NULL,
+    PRIMARY KEY (task, epoch)
+);
 CREATE TABLE IF NOT EXISTS outbox (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     key TEXT NOT NULL UNIQUE,
@@ -111,10 +114,10 @@ class SqliteJournal:
             )
 
     def remember(self, task: Task, record: ClaimRecord) -> None:
-        """Keep the newest record of a task."""
+        """Keep the newest record of a claim; an earlier claim, with work of its own, is kept beside it."""
         self._db.execute(
-            "INSERT OR REPLACE INTO claim VALUES (?, ?, ?)",
-            (str(task.id), json.dumps(asdict(task)), record.to_bytes().decode()),
+            "INSERT OR REPLACE INTO own_claim VALUES (?, ?, ?, ?)",
+            (str(task.id), record.epoch, json.dumps(asdict(task)), record.to_bytes().decode()),
         )
 
     def remembered(self) -> Sequence[tuple[Task, ClaimRecord]]:
@@ -123,7 +126,7 @@ class SqliteJournal:
         Raises:
             UsageError: one cannot be read. It may hold work that exists nowhere else, so it is not passed over.
         """
-        rows = self._db.execute("SELECT task, description, record FROM claim ORDER BY task").fetchall()
+        rows = self._db.execute("SELECT task, description, record FROM own_claim ORDER BY task, epoch").fetchall()
         try:
             return [(_task(json.loads(text)), ClaimRecord.from_bytes(record.encode())) for _, text, record in rows]
         except (ValueError, KeyError, TypeError) as error:
@@ -133,9 +136,9 @@ class SqliteJournal:
                 "to begin a new one (work that was not pushed stays in the attempts' folders)"
             ) from None
 
-    def forget(self, task: TaskId) -> None:
-        """Nothing of this task is left to recover."""
-        self._db.execute("DELETE FROM claim WHERE task = ?", (str(task),))
+    def forget(self, task: TaskId, epoch: int) -> None:
+        """Nothing of this claim is left to recover."""
+        self._db.execute("DELETE FROM own_claim WHERE task = ? AND epoch = ?", (str(task), epoch))
 
     def enqueue(self, task: TaskId, epoch: int, kind: str, data: Mapping[str, Any]) -> None:
         """Add a report to the outbox, once; the oldest delivered ones make room."""

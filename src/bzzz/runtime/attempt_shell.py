@@ -38,13 +38,22 @@ class AttemptShell:
         self._incarnation = incarnation
         self._find = find
         self._claims: dict[str, tuple[TaskId, int]] = {}
-        self._works: dict[tuple[TaskId, int], Work] = {}
+        self._works: dict[tuple[TaskId, int], list[Work]] = {}
         self.checks: dict[tuple[TaskId, int], dict[str, object]] = {}
         self._starting: dict[tuple[TaskId, int], asyncio.Event] = {}
 
     def work_of(self, task: TaskId, epoch: int) -> Work | None:
         """The work of a claim's newest attempt, if it is on this machine."""
-        return self._works.get((task, epoch))
+        works = self._works.get((task, epoch))
+        return works[-1] if works else None
+
+    def works_of(self, task: TaskId, epoch: int) -> Sequence[Work]:
+        """All work of a claim's attempts that is on this machine, oldest first."""
+        return tuple(self._works.get((task, epoch), ()))
+
+    def _keep(self, task: TaskId, epoch: int, work: Work) -> None:
+        works = self._works.setdefault((task, epoch), [])
+        works[:] = [known for known in works if known.commit != work.commit] + [work]
 
     async def start(self, effect: StartAttempt, ledger: LedgerShell) -> Event | None:
         """Spawn the attempt; an event only where that failed, or was not wanted any more."""
@@ -153,7 +162,7 @@ class AttemptShell:
 
     def _finished(self, task: TaskId, epoch: int, event: AttemptFinished) -> AttemptEnded:
         if event.work is not None:
-            self._works[task, epoch] = event.work
+            self._keep(task, epoch, event.work)
         self.checks[task, epoch] = dict(event.check)
         self._events.tell(
             "attempt_ended",
@@ -187,15 +196,16 @@ class AttemptShell:
                     newest = left[attempt_id]
                     # An attempt that came to nothing does not hide the work of the one before it.
                     work = newest.work or work
+                    if newest.work is not None:
+                        self._keep(task.id, record.epoch, newest.work)
                     self._claims[attempt_id] = (task.id, record.epoch)
-            if work is not None:
-                self._works[task.id, record.epoch] = work
             found.append(
                 Recovered(
                     task=task,
                     record=record,
                     outcome=newest.outcome if newest is not None else None,
                     has_work=work is not None,
+                    more_work=len(self.works_of(task.id, record.epoch)) > 1,
                     commit=work.commit if work is not None else None,
                 )
             )

@@ -6,7 +6,7 @@ nothing was written, nobody knows, or it will never work.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bzzz.core.effect import ConfirmTask, DeliverWork, ListTasks, OpenPull, ReadClaim, SaveWork, SwapClaim
 from bzzz.core.event import (
@@ -52,7 +52,7 @@ class LedgerShell:
     Args:
         label: the label that makes an issue a task.
         find: the repository with a given ``owner/name``, if it is known.
-        work_of: the work of an attempt, by task and epoch, if it is on this machine.
+        works_of: the work of a claim's attempts that is on this machine, by task and epoch, oldest first.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class LedgerShell:
         *,
         label: str,
         find: Callable[[str], Repository | None],
-        work_of: Callable[[TaskId, int], Work | None],
+        works_of: Callable[[TaskId, int], Sequence[Work]],
     ) -> None:
         self._label = label
         self._ledger = shells.ledger
@@ -71,7 +71,7 @@ class LedgerShell:
         self._again = Again(shells.forge, shells.may_ask)
         self._events = events
         self._find = find
-        self._work_of = work_of
+        self._works_of = works_of
         self._issues: dict[TaskId, tuple[Issue, Task]] = {}
         self._refused: dict[TaskId, str] = {}
 
@@ -146,10 +146,11 @@ class LedgerShell:
         """Publish branch and claim at once."""
         repository = self._find(effect.task.repository)
         nonce = effect.record.nonce
-        work = self._work_of(effect.task, effect.record.epoch)
+        works = self._works_of(effect.task, effect.record.epoch)
+        work = next((one for one in works if one.commit == effect.record.commit), None)
         if repository is None:
             return SwapEnded(effect.task, nonce, SwapEnd.UNAVAILABLE, None, "its repository is not active any more")
-        if work is None or work.commit != effect.record.commit:
+        if work is None:
             return SwapEnded(effect.task, nonce, SwapEnd.REFUSED, None, "the work is not on this machine any more")
         try:
             result = await self._ledger.deliver(repository, effect.expected, effect.record, work)
@@ -168,17 +169,20 @@ class LedgerShell:
             return ClaimNotRead(effect.task, str(error), retry_after_ms(error))
 
     async def save_work(self, effect: SaveWork) -> Event:
-        """Push unpublished work to its rescue ref."""
+        """Push all unpublished work of a claim to its rescue refs: more than one attempt may have left some."""
         repository = self._find(effect.task.repository)
-        work = self._work_of(effect.task, effect.epoch)
-        if work is None:
+        works = self._works_of(effect.task, effect.epoch)
+        if not works:
             return WorkNotSaved(effect.task, effect.epoch, "it is not on this machine", final=True)
         if repository is None:
             return WorkNotSaved(effect.task, effect.epoch, "its repository is not active any more")
+        ref = ""
         try:
-            ref = await self._ledger.rescue(repository, effect.task.number, effect.epoch, work)
+            for work in works:
+                ref = await self._ledger.rescue(repository, effect.task.number, effect.epoch, work)
         except (LedgerRefused, ServiceDenied, ServiceMissing) as error:
-            return WorkNotSaved(effect.task, effect.epoch, f"{error}; it is in {work.git_dir}", final=True)
+            places = ", ".join(str(work.git_dir) for work in works)
+            return WorkNotSaved(effect.task, effect.epoch, f"{error}; it is in {places}", final=True)
         except BzzzError as error:
             return WorkNotSaved(effect.task, effect.epoch, str(error))
         return WorkSaved(effect.task, effect.epoch, ref)

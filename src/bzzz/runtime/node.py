@@ -76,7 +76,7 @@ class Node:
         self.mesh = MeshShell(shells.transport, profile, clock=shells.clock, events=events, feed=self.feed)
         self.attempts = AttemptShell(shells, events, profile.incarnation, self._find)
         self._ledger = LedgerShell(
-            shells, events, label=policy.label, find=self._find, work_of=self.attempts.work_of
+            shells, events, label=policy.label, find=self._find, works_of=self.attempts.works_of
         )
         self.outbox = Outbox(shells, self._find, events)
         self.counters: Counter[str] = Counter()
@@ -309,7 +309,7 @@ class Node:
         self._shells.journal.keep_repositories(tuple(listed.values()))
 
     def _forget(self, effect: Forget) -> None:
-        self._shells.journal.forget(effect.task)
+        self._shells.journal.forget(effect.task, effect.epoch)
         self._begin(effect, self._quiet(self.attempts.forget(effect.task, effect.epoch)))
 
     def _start_attempt(self, effect: StartAttempt) -> None:

@@ -1,4 +1,7 @@
-"""Scenarios (``bzzz.hive.scenario``): read, planned from a seed, played on a real forge, and spoilt on purpose."""
+"""Scenarios (``bzzz.hive.scenario``): read, planned from a seed, played on a real forge, and spoilt on purpose.
+
+With test_hive_scenario_process it speaks for bzzz.cli.scenario.
+"""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Bench:
         self.events = EventLog(lambda: 0.0)
         self.shell = self.restart(1)
         self.ledger = LedgerShell(
-            self.running.shells, self.events, label="bzzz-task", find=self.known.get, work_of=self.shell.work_of
+            self.running.shells, self.events, label="bzzz-task", find=self.known.get, works_of=self.shell.works_of
         )
 
     def restart(self, incarnation: int) -> AttemptShell:

@@ -65,7 +65,7 @@ class Bench:
             self.events,
             label="bzzz-task",
             find=self.known.get,
-            work_of=lambda task, epoch: self.works.get((task, epoch)),
+            works_of=lambda task, epoch: [self.works[task, epoch]] if (task, epoch) in self.works else [],
         )
 
 
