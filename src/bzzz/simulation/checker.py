@@ -190,7 +190,9 @@ class Checkers:
         if standing is not None and standing.record.state is RecordState.ESCALATED:
             return "escalated"
         if standing is not None and standing.record.state is RecordState.HELD:
-            return ""
+            holder = world.by_peer.get(standing.record.holder.peer)
+            # A closed issue is nobody's to take over from a holder that is gone for good.
+            return "closed" if task in world.forge.closed and holder is not None and holder.gone_for_good else ""
         if task in world.forge.closed:
             return "closed"
         if standing is None:
