@@ -204,6 +204,7 @@ def _announced_out(announced: Announced) -> dict[str, Any]:
         "keywords": _words_out(task.keywords),
         "html_url": _whole_text(task.url),
         "updated_at": task.updated_at[:TEXT_CHARS_MAX],
+        "digest": task.digest[:TEXT_CHARS_MAX],
         "open": announced.open,
         "claim": None if announced.claim is None else _hint_out(announced.claim),
     }
@@ -321,6 +322,7 @@ def _announced_in(item: object) -> Announced:
         keywords=_words(item, "keywords"),
         url=_text(item, "html_url", ""),
         updated_at=_text(item, "updated_at", ""),
+        digest=_text(item, "digest", ""),
     )
     claim = item.get("claim")
     return Announced(task, _flag(item, "open", True), None if claim is None else _hint_in(claim))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -149,6 +150,11 @@ def _agent_choice(config: Config) -> AgentChoice:
     )
 
 
+def _digest(issue: Issue) -> str:
+    text = f"{issue.title}\0{issue.body}"
+    return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
+
+
 def _may_ask(config: Config) -> Callable[[Comment], bool]:
     policy = AdmissionPolicy(associations=frozenset(config["forge.associations"]))
     return lambda comment: knows(policy, comment.author, comment.association)
@@ -171,6 +177,7 @@ def _admission(config: Config) -> Callable[[Repository, Issue], Task | str]:
             keywords=keywords(issue.title, issue.body),
             url=issue.url,
             updated_at=issue.updated_at,
+            digest=_digest(issue),
         )
 
     return decide

@@ -249,7 +249,7 @@ class Holding:
             ctx.timers.set_earlier(("reconsider",), ctx.cooldown_until_ms)
         elif ended.outcome in (Outcome.NEEDS_HELP, Outcome.AGENT_MISSING):
             # This node cannot do it as it stands; an edit of the issue is a new question.
-            entry.declined_update = entry.task.updated_at
+            entry.declined_update = entry.task.wording
         elif not entry.stop_reason:
             # It is this task, or its repository, that rests here; the node's others go on.
             entry.failures += 1

@@ -252,7 +252,7 @@ class Pursuit:
             return False
         if entry.task.id.repository not in ctx.repositories:
             return False
-        if entry.declined_update is not None and entry.declined_update == entry.task.updated_at:
+        if entry.declined_update is not None and entry.declined_update == entry.task.wording:
             return False
         own = ctx.profile
         return match(entry.task, own.capabilities, own.specialization, own.models) > 0

@@ -88,6 +88,16 @@ class Task:
     keywords: tuple[str, ...] = ()
     url: str = ""
     updated_at: str = ""
+    digest: str = ""
+
+    @property
+    def wording(self) -> str:
+        """What changes when a person edits the issue, and not when labels or comments are put on it.
+
+        The forge's own date is no substitute where there is a digest: it counts whole seconds, and this
+        node's own labels and comments move it.
+        """
+        return self.digest or self.updated_at
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,4 +206,5 @@ def _task(value: dict[str, Any]) -> Task:
         keywords=tuple(value["keywords"]),
         url=value["url"],
         updated_at=value["updated_at"],
+        digest=value.get("digest", ""),
     )
