@@ -41,6 +41,7 @@ def check(found: dict[str, dict[str, object]]) -> None:
         assert (each["pulls"], each["branches"]) == (1, 1)
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 def test_a_holder_whose_host_seemed_gone_delivers_nothing_a_second_time(tmp_path: Path) -> None:
     """Field notes 1, 3 and 6: for a while another host had its address, and refused connections there."""

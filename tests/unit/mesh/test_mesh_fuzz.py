@@ -57,7 +57,7 @@ bounded = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=l
 TASK = TaskId("acme/widgets", 7)
 HINT = Hint(3, RecordState.HELD, PEER, 1, 0)
 MESSAGES: list[Message] = [
-    Availability("walnut", 1, 1, 2, {TASK: 3}),
+    Availability("walnut", 1, 1, 2, {TASK: 3}, last_activity_s=1_700_000_000.0),
     Capability("walnut", 1, ("code-generation",), ("m",), "python", "0.1.0"),
     TaskAnnouncement((Announced(Task(TASK, "Count", TaskType.GENERAL, 5, ("bug",), ("count",)), True, HINT),)),
     TaskClaim(TASK, HINT, "walnut"),
