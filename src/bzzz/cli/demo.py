@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import shutil
-import signal
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -14,15 +13,13 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from bzzz.cli.interruption import Interruption
 from bzzz.errors import UsageError
 
 if TYPE_CHECKING:
     from bzzz.demo.run import Demo, Result
 
 app = typer.Typer(add_completion=False)
-
-TERMINATED = 128 + signal.SIGTERM
-"""The exit status of a program that was told to terminate, as shells tell it."""
 
 
 @app.command()
@@ -40,25 +37,20 @@ def demo(
     """
     if folder is not None and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"--folder {folder}: an empty folder is needed")
-    signal.signal(signal.SIGTERM, _terminated)
-    work = folder or Path(tempfile.mkdtemp(prefix="bzzz-demo-"))
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        good = asyncio.run(_play(work, as_json=as_json, keep=keep))
-    except asyncio.CancelledError:
-        raise typer.Exit(TERMINATED) from None
-    finally:
-        if folder is None:
-            shutil.rmtree(work, ignore_errors=True)
+    with Interruption() as interruption:
+        work = folder or Path(tempfile.mkdtemp(prefix="bzzz-demo-"))
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            good = asyncio.run(_play(work, interruption, as_json=as_json, keep=keep))
+        except asyncio.CancelledError:
+            raise typer.Exit(interruption.exit_status) from None
+        finally:
+            if folder is None:
+                shutil.rmtree(work, ignore_errors=True)
     raise typer.Exit(0 if good else 1)
 
 
-def _terminated(_number: int, _frame: object) -> None:
-    """Until the demo runs, it has nothing to end but its folder to remove."""
-    raise SystemExit(TERMINATED)
-
-
-async def _play(work: Path, *, as_json: bool, keep: bool) -> bool:
+async def _play(work: Path, interruption: Interruption, *, as_json: bool, keep: bool) -> bool:
     from bzzz.agents.sandbox import probe
     from bzzz.demo.run import Demo
     from bzzz.ledger.git_ref import GitRefLedger
@@ -67,27 +59,35 @@ async def _play(work: Path, *, as_json: bool, keep: bool) -> bool:
     contained = bwrap is not None and not await asyncio.to_thread(probe, bwrap)
     ledger = GitRefLedger(lambda _: None)
     demo = Demo(work, ledger, sandbox="bubblewrap" if contained else "none", quiet=as_json)
-    # SIGTERM ends the demo as Ctrl-C does: with every process that it started.
     task = asyncio.current_task()
-    if task is not None:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+
+    def end() -> None:
+        if task is not None:
+            task.cancel()
+
     try:
-        with demo.show:
-            if not contained:
-                demo.show.step("bubblewrap is not here: agents are NOT contained (apt install bubblewrap)")
-            result, verdicts = await demo.run()
-        demo.show.table(verdicts)
-        if as_json:
-            print(json.dumps(asdict(result)), flush=True)
-        else:
-            _tell_end(demo, result, keep=keep)
-        if keep:
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.Event().wait()
-        return result.good
+        with interruption.handed_over(end):
+            return await _show(demo, contained=contained, as_json=as_json, keep=keep)
     finally:
-        await asyncio.shield(demo.stage.close())
+        # Ending is bounded. A signal in its midst is only noted: hurrying would leave processes behind.
+        await demo.stage.close()
         await ledger.close()
+
+
+async def _show(demo: Demo, *, contained: bool, as_json: bool, keep: bool) -> bool:
+    with demo.show:
+        if not contained:
+            demo.show.step("bubblewrap is not here: agents are NOT contained (apt install bubblewrap)")
+        result, verdicts = await demo.run()
+    demo.show.table(verdicts)
+    if as_json:
+        print(json.dumps(asdict(result)), flush=True)
+    else:
+        _tell_end(demo, result, keep=keep)
+    if keep:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+    return result.good
 
 
 def _tell_end(demo: Demo, result: Result, *, keep: bool) -> None:

@@ -6,6 +6,7 @@ Exit status: 0 done, 1 it did not work, 2 it was asked wrongly, 130 interrupted.
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +32,10 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "config": ("bzzz.cli.config", "Show every setting, and what it is here."),
 }
 """Command to module and help. A module is imported when its command is used, so that help is quick."""
+
+
+INTERRUPTED = 128 + signal.SIGINT
+"""The exit status after Ctrl-C, as shells tell it."""
 
 
 class LazyGroup(TyperGroup):
@@ -99,7 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         command(args=list(arguments) if arguments is not None else None)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+    except RuntimeError as error:
+        # What a class body is left with, before Python 3.12, when Ctrl-C comes while a module is imported.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            sys.exit(INTERRUPTED)
+        raise
     except BrokenPipeError:
         # The reader has seen enough (``bzzz tasks | head``).
         sys.stderr.close()

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from bzzz.cli.interruption import Interruption
 from bzzz.cli.local import leave_address, remove_address
 from bzzz.cli.printer import Printer
 from bzzz.config import HIVE_KEY_VARIABLE, Config, load
@@ -59,36 +59,25 @@ def up(
     config = load(file, os.environ, flags)
     # What a child process must not inherit.
     os.environ.pop(HIVE_KEY_VARIABLE, None)
-    from bzzz.cli.compose import compose_node
+    with Interruption() as interruption:
+        from bzzz.cli.compose import compose_node
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
-    with Printer(sys.stderr, config["node.log_level"], as_json=log_json) as printer:
-        asyncio.run(_run(compose_node(config, printer), config))
+        logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        with Printer(sys.stderr, config["node.log_level"], as_json=log_json) as printer:
+            asyncio.run(_run(compose_node(config, printer), config, interruption))
 
 
-async def _run(composed: Composed, config: Config) -> None:
+async def _run(composed: Composed, config: Config, interruption: Interruption) -> None:
     stop = asyncio.Event()
-    with _signals(stop):
-        async with _local_api(composed, config):
-            await composed.node.run(stop)
-
-
-@contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[None]:
-    loop = asyncio.get_running_loop()
 
     def asked() -> None:
         if stop.is_set():
-            os._exit(130)
+            os._exit(interruption.exit_status)
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, asked)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+    with interruption.handed_over(asked):
+        async with _local_api(composed, config):
+            await composed.node.run(stop)
 
 
 @contextlib.asynccontextmanager
