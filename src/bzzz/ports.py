@@ -112,7 +112,11 @@ class Transport(Protocol):
         """
 
     async def probe(self, address: str, timeout_s: float) -> Probe:
-        """Check one multiaddr with a plain connection attempt, apart from existing connections."""
+        """Check one multiaddr with a connection attempt, apart from existing connections.
+
+        ``OTHER`` only where who answers has proved to be another peer than the address names; an engine that cannot
+        tell says ``ANSWERED``, as for a process that is stopped, whose host answers for it.
+        """
 
     async def receive(self) -> TransportEvent:
         """The next event, waiting for it. One reader at a time.

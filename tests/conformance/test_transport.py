@@ -158,6 +158,44 @@ async def test_a_probe_is_answered_while_a_node_listens_and_refused_afterwards(m
         await a.transport.probe("nonsense", 5.0)
 
 
+async def test_a_probe_tells_another_peer_in_the_wanted_ones_place_where_peers_prove_who_they_are(
+    mesh: Mesh,
+) -> None:
+    a, b = await mesh.line("a", "b")
+    gone = mesh.transport("gone").peer_id
+    address = b.transport.addresses[0]
+    unnamed = address.removesuffix(f"/p2p/{b.peer_id}")
+    found = await a.transport.probe(f"{unnamed}/p2p/{gone}", 5.0)
+    assert found is (Probe.ANSWERED if mesh.adapter == "zenoh" else Probe.OTHER)
+    assert await a.transport.probe(unnamed, 5.0) is Probe.ANSWERED
+    assert await a.transport.probe(address, 5.0) is Probe.ANSWERED
+    own = a.transport.addresses[0].removesuffix(f"/p2p/{a.peer_id}")
+    found = await a.transport.probe(f"{own}/p2p/{gone}", 5.0)
+    assert found is (Probe.ANSWERED if mesh.adapter == "zenoh" else Probe.OTHER), "this node itself is there now"
+    await a.transport.publish(TOPIC, b"after")
+    await b.hears(TOPIC, b"after")
+
+
+@pytest.mark.parametrize("mesh", ["libp2p", "zenoh"], indirect=True)
+@pytest.mark.parametrize("says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x13/multistream/1.0.0\n\x03na\n"])
+async def test_a_host_that_answers_and_does_not_prove_another_peer_has_answered(mesh: Mesh, says: bytes) -> None:
+    """A stopped holder's kernel accepts for it; so may a program that is no node."""
+    a = await mesh.node("a").start()
+    wanted = mesh.transport("paused").peer_id
+
+    async def speak(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(says)
+        if says:
+            writer.close()
+
+    server = await asyncio.start_server(speak, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        assert await a.transport.probe(f"/ip4/127.0.0.1/tcp/{port}/p2p/{wanted}", 0.5) is Probe.ANSWERED
+    finally:
+        server.close()
+
+
 async def test_stopping_twice_is_stopping_once_and_ends_a_waiting_reader(mesh: Mesh) -> None:
     a = await mesh.node("a").start(reads=False)
     reading = asyncio.create_task(a.transport.receive())

@@ -124,10 +124,11 @@ class PeerDown:
 
 
 class Probed(enum.Enum):
-    """What a direct check of a peer's host found."""
+    """What a direct check of a peer's host found: ``OTHER`` is another peer, proved, where it listened."""
 
     ANSWERED = "answered"
     REFUSED = "refused"
+    OTHER = "other"
     SILENT = "silent"
 
 

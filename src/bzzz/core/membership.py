@@ -50,6 +50,7 @@ class Member:
     answered_ms: int = -1
     refused_first_ms: int | None = None
     refused_last_ms: int | None = None
+    replaced: bool = False
     probes: int = 0
 
     @property
@@ -58,7 +59,7 @@ class Member:
         return len(self.tasks) + self.unlisted
 
     def refused_twice(self, gap_ms: int) -> bool:
-        """Its host refused connections twice, ``gap_ms`` or more apart, and it was not heard since."""
+        """It was found gone from where it listened twice, ``gap_ms`` or more apart, and not heard since."""
         first, last = self.refused_first_ms, self.refused_last_ms
         return first is not None and last is not None and last - first >= gap_ms
 
@@ -182,7 +183,10 @@ class Membership:
         return True
 
     def probed(self, peer: str, found: Probed, now_ms: int) -> Member | None:
-        """Take in the end of a probe; refusals add up until the member is heard or its host answers."""
+        """Take in the end of a probe; refusals add up until the member is heard or its host answers.
+
+        Another peer in its place is as good as a refusal: two peers do not listen at one address.
+        """
         member = self._members.get(peer)
         if member is None or member.liveness not in (Liveness.SUSPECT, Liveness.DEAD):
             return None
@@ -192,7 +196,8 @@ class Membership:
             member.refused_first_ms = member.refused_last_ms = None
             if member.liveness is Liveness.DEAD:
                 member.liveness = Liveness.SUSPECT
-        elif found is Probed.REFUSED:
+        elif found in (Probed.REFUSED, Probed.OTHER):
+            member.replaced = found is Probed.OTHER
             if member.refused_first_ms is None:
                 member.refused_first_ms = now_ms
             member.refused_last_ms = now_ms

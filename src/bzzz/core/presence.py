@@ -134,7 +134,8 @@ class Presence:
         if member is None:
             return
         if member.liveness is Liveness.DEAD:
-            ctx.notice("warning", f"{member.agent or member.peer} is dead: its host refuses connections")
+            found = "another node is where it listened" if member.replaced else "its host refuses connections"
+            ctx.notice("warning", f"{member.agent or member.peer} is dead: {found}")
             self._pursuit.consider_held_by(event.peer)
             self._watch.elect_soon()
             return

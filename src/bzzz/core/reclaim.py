@@ -68,9 +68,12 @@ def judge(view: HeldView, member: Member | None, own_peer: str, now_ms: int, pol
                 member.heard_ms + policy.returned_holder_grace_ms, now_ms, "the holder started anew without it"
             )
         if member.refused_first_ms is not None and member.refused_twice(policy.refusal_gap_ms):
-            return _from(
-                member.refused_first_ms + policy.refused_reclaim_ms, now_ms, "the holder's host refuses connections"
+            found = (
+                "another node is where the holder listened"
+                if member.replaced
+                else "the holder's host refuses connections"
             )
+            return _from(member.refused_first_ms + policy.refused_reclaim_ms, now_ms, found)
     if view.version_since_ms is None:
         return Verdict(False, "held")
     quiet_since = max(view.version_since_ms, view.vouched_ms, view.awake_since_ms)

@@ -29,8 +29,10 @@ from bzzz.errors import PeerError
 from bzzz.mesh.address import Address
 from bzzz.mesh.libp2p_admission import Admission
 from bzzz.mesh.libp2p_muxer import LiveYamux
+from bzzz.mesh.libp2p_probe import probe_peer
 from bzzz.mesh.libp2p_stream import MeteredStream
 from bzzz.mesh.settings import MeshSettings
+from bzzz.ports import Probe
 
 OWN_SHARE = 4
 _CLOSE_S_MAX = 1.0
@@ -106,6 +108,11 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
                 await raw.close()
             raise
         return str(peer_id)
+
+    async def probe(self, address: Address, timeout_s: float) -> Probe:
+        """Check who answers at an IP address that names a peer."""
+        secure = partial(self.upgrader.upgrade_security, is_initiator=True)
+        return await probe_peer(address, secure, timeout_s, self._settings.peer_reads_per_s_max)
 
     async def _do_handle_inbound_connection(self, read_write_closer: Any, maddr: Any, _failure_event: Any) -> None:
         # The library keeps an inbound connection's slot until the node ends, so that after some hundred

@@ -29,7 +29,7 @@ from bzzz.mesh.libp2p_host import build_host
 from bzzz.mesh.libp2p_service import GuardedManager
 from bzzz.mesh.mesh_secret import MeshSecret
 from bzzz.mesh.settings import MeshSettings
-from bzzz.ports import PeerConnected, PeerDisconnected, Received, TransportEvent
+from bzzz.ports import PeerConnected, PeerDisconnected, Probe, Received, TransportEvent
 
 HOUSEKEEPING_S = 1.0
 INTRODUCTION_S = 1.0
@@ -146,6 +146,10 @@ class Engine:
     def want_seeds(self, source: str, addresses: tuple[Address, ...]) -> None:
         """Keep a connection to whoever is at each address, in place of those that ``source`` named before."""
         self._dialler.want_seeds(source, addresses)
+
+    async def probe(self, address: Address, timeout_s: float) -> Probe:
+        """Check who answers at an IP address that names a peer."""
+        return await self._swarm.probe(address, timeout_s)
 
     def revoke(self, peers: frozenset[str]) -> None:
         """Keep these peers out from now on, and no others; end the connections there are to them."""

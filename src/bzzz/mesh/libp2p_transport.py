@@ -168,11 +168,15 @@ class Libp2pTransport:
             self._dns.watch(wanted)
 
     async def probe(self, address: str, timeout_s: float) -> Probe:
-        """Check a peer by a plain TCP connection of its own.
+        """Check a peer by a connection of its own, and by who proves to be there where the address names a peer.
 
         Raises:
             TransportError: not a multiaddress.
         """
+        wanted = _read(parse_address, address, "probe")
+        if wanted.peer is not None and wanted.is_ip and self._thread is not None and self._engine is not None:
+            with contextlib.suppress(TransportError):  # the engine died just now: the host alone is asked
+                return await self._thread.call(self._engine.probe, wanted, timeout_s)
         return await probe_address(address, timeout_s)
 
     async def receive(self) -> TransportEvent:

@@ -69,9 +69,9 @@ class MemoryNetwork:
             todo.extend(fresh)
         return [node for name, node in self._nodes.items() if name in seen and name != peer]
 
-    def is_listening(self, port: int) -> bool:
-        """Whether a started transport has this port."""
-        return any(self._ports[name] == port for name in self._nodes)
+    def listening(self, port: int) -> str | None:
+        """The peer id of the started transport that has this port."""
+        return next((name for name in self._nodes if self._ports[name] == port), None)
 
     def _link(self, one: MemoryTransport, other: MemoryTransport) -> None:
         link = frozenset({one.peer_id, other.peer_id})
@@ -171,16 +171,19 @@ class MemoryTransport:
             self._network.meet(self)
 
     async def probe(self, address: str, timeout_s: float) -> Probe:  # noqa: ARG002 - answers at once
-        """``ANSWERED`` while a transport with this address is started, else ``REFUSED``.
+        """``REFUSED`` where no transport is started; else ``OTHER`` if it is not the one that the address names.
 
         Raises:
             TransportError: not a multiaddress.
         """
         try:
-            port = parse_address(address).port
+            wanted = parse_address(address)
         except ValueError as error:
             raise TransportError(f"cannot probe: {error}") from None
-        return Probe.ANSWERED if self._network.is_listening(port) else Probe.REFUSED
+        found = self._network.listening(wanted.port)
+        if found is None:
+            return Probe.REFUSED
+        return Probe.ANSWERED if wanted.peer in (None, found) else Probe.OTHER
 
     async def receive(self) -> TransportEvent:
         """The next event, waiting for it.

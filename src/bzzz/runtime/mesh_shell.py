@@ -146,15 +146,15 @@ class MeshShell:
         self._events.tell("message_dropped", level="warning", peer=peer, text=text)
 
     async def probe(self, effect: ProbePeer) -> ProbeEnded:
-        """Check a peer's host: one answer is enough, and all addresses must refuse to count as refused."""
+        """Check a peer's host: one answer is enough; all addresses must refuse, or be another peer's, to count."""
         chosen = effect.addresses[:PROBE_ADDRESSES_MAX]
         found = await asyncio.gather(*(self._probe(address) for address in chosen))
         if len(chosen) < len(effect.addresses):
             found.append(Probed.SILENT)
         if Probed.ANSWERED in found:
             return ProbeEnded(effect.peer, Probed.ANSWERED)
-        if found and all(one is Probed.REFUSED for one in found):
-            return ProbeEnded(effect.peer, Probed.REFUSED)
+        if found and all(one in (Probed.REFUSED, Probed.OTHER) for one in found):
+            return ProbeEnded(effect.peer, Probed.OTHER if Probed.OTHER in found else Probed.REFUSED)
         return ProbeEnded(effect.peer, Probed.SILENT)
 
     async def _probe(self, address: str) -> Probed:

@@ -94,6 +94,22 @@ def test_refusals_make_dead_after_five_seconds_and_an_answer_between_starts_them
     assert liveness(members) is Liveness.DEAD
 
 
+def test_another_peer_in_its_place_is_as_good_as_a_refusal() -> None:
+    members = Membership("me", POLICY)
+    members.connected("a", ("x",), 0)
+    members.disconnected("a")
+    members.probed("a", Probed.REFUSED, 1_000)
+    members.probed("a", Probed.OTHER, 5_999)
+    assert liveness(members) is Liveness.SUSPECT
+    members.probed("a", Probed.OTHER, 6_000)
+    assert liveness(members) is Liveness.DEAD
+    known = members.get("a")
+    assert known is not None
+    assert known.replaced
+    members.probed("a", Probed.REFUSED, 7_000)
+    assert not known.replaced, "that one is gone too"
+
+
 def test_silence_of_a_host_is_no_refusal() -> None:
     members = Membership("me", POLICY)
     members.connected("a", ("x",), 0)

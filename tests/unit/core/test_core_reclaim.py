@@ -55,6 +55,14 @@ def test_a_higher_incarnation_before_its_first_heartbeat_proves_nothing() -> Non
     assert not allowed(replace(VIEW, listed=False), back, 60_000)
 
 
+def test_another_node_in_the_holders_place_counts_like_refusals_and_is_named_as_what_it_is() -> None:
+    gone = member(refused_first_ms=10_000, refused_last_ms=11_000, replaced=True)
+    assert not allowed(VIEW, gone, 14_999)
+    verdict = judge(VIEW, gone, "me", 15_000, POLICY)
+    assert verdict.allowed
+    assert verdict.reason == "another node is where the holder listened"
+
+
 def test_refusals_count_from_the_fifth_second_and_only_if_two_are_a_second_apart() -> None:
     dead = member(refused_first_ms=10_000, refused_last_ms=11_000)
     assert not allowed(VIEW, dead, 14_999)

@@ -195,12 +195,17 @@ async def test_what_overflows_is_counted(tmp_path: Path) -> None:
     assert made.shell.counters["dropped_outgoing"] == 3
 
 
-async def test_a_probe_needs_all_addresses_to_refuse(bench: Bench) -> None:
+async def test_a_probe_needs_all_addresses_to_refuse_or_to_be_another_peers(bench: Bench) -> None:
     alive = bench.peer.addresses[0]
     gone = alive.replace("/tcp/4", "/tcp/5")
+    other = alive.replace(bench.peer.peer_id, bench.shell._transport.peer_id)
     for addresses, found in [
         ((gone, alive), Probed.ANSWERED),
         ((gone, gone), Probed.REFUSED),
+        ((other,), Probed.OTHER),
+        ((gone, other), Probed.OTHER),
+        ((alive, other), Probed.ANSWERED),
+        ((other, "no address"), Probed.SILENT),
         ((gone, "no address"), Probed.SILENT),
         (("no address",), Probed.SILENT),
         ((), Probed.SILENT),
