@@ -29,7 +29,7 @@ from bzzz.errors import PeerError
 from bzzz.mesh.address import Address
 from bzzz.mesh.libp2p_admission import Admission
 from bzzz.mesh.libp2p_muxer import LiveYamux
-from bzzz.mesh.libp2p_probe import probe_peer
+from bzzz.mesh.libp2p_probe import Prober
 from bzzz.mesh.libp2p_stream import MeteredStream
 from bzzz.mesh.settings import MeshSettings
 from bzzz.ports import Probe
@@ -59,6 +59,7 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
         self.guests: Counter[str] = Counter()
         self.handshakes: Counter[str] = Counter()
         self._streams: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._prober: Prober | None = None
         super().__init__(*args, **options)
         self.auto_connector = IdleConnector(self)
 
@@ -68,6 +69,8 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
         Where that was cancelled or died, the library leaves its sockets open: peers would wait for an answer
         to their next ping, and the port would stay taken.
         """
+        if self._prober is not None:
+            self._prober.close()
         listening = [listener.socket for group in self.listeners.values() for listener in group.listeners]
         for sock in [*listening, *(stream.stream.socket for stream in self._streams)]:
             # The sockets' own close needs the trio program that is no more.
@@ -111,8 +114,10 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
 
     async def probe(self, address: Address, timeout_s: float) -> Probe:
         """Check who answers at an IP address that names a peer."""
-        secure = partial(self.upgrader.upgrade_security, is_initiator=True)
-        return await probe_peer(address, secure, timeout_s, self._settings.peer_reads_per_s_max)
+        if self._prober is None:
+            secure = partial(self.upgrader.upgrade_security, is_initiator=True)
+            self._prober = Prober(secure, self._settings.peer_reads_per_s_max)
+        return await self._prober.probe(address, timeout_s)
 
     async def _do_handle_inbound_connection(self, read_write_closer: Any, maddr: Any, _failure_event: Any) -> None:
         # The library keeps an inbound connection's slot until the node ends, so that after some hundred
