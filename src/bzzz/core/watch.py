@@ -134,7 +134,13 @@ class Watch:
     def changed(self, repository: str) -> None:
         """A hint that something changed there; any repository, if the name is empty."""
         for key, watched in self.watched.items():
-            if watched.watching and repository in ("", key):
+            if not watched.watching or repository not in ("", key):
+                continue
+            if watched.reading:
+                # What is being read may have passed the place of this change already: a deadline set here would
+                # be moved by the end of the reading.
+                watched.again = True
+            else:
                 spaced_ms = 0 if watched.read_ms is None else watched.read_ms + self._ctx.policy.watch_spacing_ms
                 self._ctx.timers.set_earlier(("watch", key), max(self._ctx.now_ms, spaced_ms))
         if repository and repository not in self._ctx.repositories:
@@ -221,6 +227,7 @@ class Watch:
         if watched is None:
             return
         watched.reading = False
+        watched.again = False  # the next try reads whatever changed meanwhile, and not sooner than the forge allows
         watched.failures += 1
         if event.detail not in watched.told and len(watched.told) < TROUBLES_TOLD_MAX:
             watched.told.add(event.detail)
