@@ -467,3 +467,18 @@ def test_a_node_starts_is_found_and_ends_in_order(tmp_path: Path, number: signal
 
 def test_the_modules_of_the_commands_are_those_of_the_table() -> None:
     assert all(module.startswith("bzzz.cli.") and text.endswith(".") for module, text in COMMANDS.values())
+
+
+def test_ctrl_c_in_a_class_body_while_a_command_is_imported_ends_as_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before Python 3.12 it leaves the class body as a RuntimeError, whose cause it is."""
+    (tmp_path / "bzzz_interrupted.py").write_text(
+        "try:\n    raise KeyboardInterrupt\nexcept BaseException as it:\n    raise RuntimeError from it\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(main, "COMMANDS", {"broken": ("bzzz_interrupted", "Never runs.")})
+    with pytest.raises(SystemExit) as ended:
+        main.main(["broken"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == ""
