@@ -8,19 +8,21 @@ from typing import Any
 
 import typer
 
-from bzzz.cli.local import DataDir, Json, Url, answer
+from bzzz.cli.local import DataDir, Json, Settings, Url, answer
 from bzzz.cli.table import say, show, show_json
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def status(data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool = Json) -> None:
+def status(
+    file: Path | None = Settings, data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool = Json
+) -> None:
     """Show the node that runs here: its load, peers, repositories and troubles.
 
     Example:  bzzz status --data-dir /var/lib/bzzz
     """
-    with answer(data_dir, url, "/status") as node:
+    with answer(data_dir, url, "/status", file) as node:
         if as_json:
             show_json(node)
             return

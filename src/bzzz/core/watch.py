@@ -87,7 +87,8 @@ class Watch:
         self._hive_failures = 0
         if {r.key: r for r in event.repositories} != ctx.repositories:
             ctx.emit(KeepRepositories(event.repositories))
-            ctx.notice("info", f"{len(event.repositories)} repositories to work on")
+            count = len(event.repositories)
+            ctx.notice("info", f"{count} {'repository' if count == 1 else 'repositories'} to work on")
         self.adopt(event.repositories)
         ctx.timers.set(("repositories",), ctx.now_ms + ctx.policy.repositories_interval_ms)
 

@@ -363,6 +363,18 @@ def test_a_node_is_found_by_the_address_it_left(tmp_path: Path, node: str) -> No
         local.api_url(tmp_path, None)
 
 
+def test_the_settings_that_a_node_was_started_with_find_it_too(tmp_path: Path, node: str) -> None:
+    folder, file = tmp_path / "data", tmp_path / "bzzz.toml"
+    folder.mkdir()
+    file.write_text(f'[node]\ndata_dir = "{folder}"\n')
+    local.leave_address(folder, f"{node}/as")
+    for command in ("status", "peers", "tasks"):
+        assert run(command, "--json", "-c", str(file)) == 0
+    assert run("peers", "-c", str(file), "--data-dir", str(tmp_path)) == 2, "a folder that is named comes first"
+    assert run("peers", "--json", "-c", str(tmp_path / "none.toml"), "--url", f"{node}/as") == 0, "an address, too"
+    assert run("peers", "-c", str(tmp_path / "none.toml")) == 2
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3"])
 def test_an_address_that_cannot_be_read_is_no_node(tmp_path: Path, content: str) -> None:
     (tmp_path / local.ADDRESS_FILE).write_text(content)
