@@ -128,6 +128,10 @@ def _agent_settings(config: Config, data_dir: Path, peer: str) -> AgentSettings:
         folder=data_dir,
         node=peer,
         sandbox=config["agent.sandbox"],
+        sandbox_paths=tuple(map(Path, config["agent.readable"])),
+        network=config["agent.network"],
+        path=config["agent.path"],
+        author_email=config["agent.author_email"],
         check_required=config["agent.check_required"],
         trusted_associations=config["forge.associations"],
     )
