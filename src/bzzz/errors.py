@@ -111,13 +111,13 @@ class ServiceError(BzzzError):
 class ServiceUnavailable(ServiceError):
     """No answer at all."""
 
-    advice = "it is away or the address is wrong; trying again later"
+    advice = "it is away, or the address is wrong"
 
 
 class ServiceFaulty(ServiceError):
     """It answered 5xx: the fault is there."""
 
-    advice = "the fault is on its side; trying again later"
+    advice = "the fault is on its side"
 
 
 class ServiceDenied(ServiceError):

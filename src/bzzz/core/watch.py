@@ -97,7 +97,8 @@ class Watch:
         ctx = self._ctx
         if not self.hive_trouble:
             known = len(ctx.repositories)
-            ctx.notice("warning", f"{event.detail}; going on with the {known} repositories known before")
+            those = "one repository" if known == 1 else f"{known} repositories"
+            ctx.notice("warning", f"{event.detail}; going on with the {those} known before")
         self.hive_trouble = event.detail
         self._hive_failures += 1
         wait_ms = min(ctx.policy.repositories_interval_ms, ctx.policy.retry_ms << min(self._hive_failures, 16))
