@@ -410,8 +410,12 @@ class OutboxItem:
 class Journal(Protocol):
     """What a node must still know after a crash. Every write is durable when the call returns."""
 
-    def next_incarnation(self) -> int:
-        """Count one more start, and tell which it is."""
+    def next_incarnation(self, least: int) -> int:
+        """The number of this start, kept: above those of all starts before, and no less than ``least``.
+
+        A journal that was lost or restored knows too few of them. So ``least`` is the wall clock in seconds: what
+        peers remember of an earlier start is then lower all the same.
+        """
 
     def repositories(self) -> Sequence[Repository]:
         """The list of repositories kept last."""

@@ -169,7 +169,11 @@ class World:
             escalate=escalate,
         )
         profile = Profile(
-            transport.peer_id, name, journal.next_incarnation(), f"seed of {name}", max_tasks=max_tasks
+            transport.peer_id,
+            name,
+            journal.next_incarnation(int(clock.wall_s())),
+            f"seed of {name}",
+            max_tasks=max_tasks,
         )
         node = Node(profile, policy, shells, EventLog(clock.wall_s))
         return Running(node, transport, runner, ledger, journal, shells)

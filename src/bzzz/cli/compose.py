@@ -62,7 +62,7 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
     profile = Profile(
         peer=transport.peer_id,
         agent=config.name,
-        incarnation=journal.next_incarnation(),
+        incarnation=journal.next_incarnation(least=int(clock.wall_s())),
         seed=secrets.token_hex(16),
         capabilities=config["node.capabilities"],
         specialization=config["node.specialization"],
