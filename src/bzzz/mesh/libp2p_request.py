@@ -24,6 +24,9 @@ from bzzz.mesh.request_desk import RequestDesk
 REQUEST_PROTOCOL = "/bzzz/request/1.0.0"
 TRANSFER_S_MAX = 30.0
 """For a whole request to come, and for a whole answer to be taken: whoever is slower holds a place for so long."""
+LINGER_S_MAX = 2.0
+"""For the other side to close a stream when all was said."""
+LINGER_BYTES = 65_536
 _FLOOD_WEIGHT = 1.0
 _BROKEN_WEIGHT = 10.0
 _BREAKS = (EOFError, BaseLibp2pError)
@@ -108,6 +111,7 @@ class RequestStreams:
                     data = await FrameReader(stream, self._bytes_max).next()
                 if reading.cancelled_caught:
                     self._desk.drop("slow")
+                    await stream.reset()
                     return
                 await self._give(stream, await self._answer(peer, data))
             except PeerError as error:
@@ -127,11 +131,17 @@ class RequestStreams:
 
 @asynccontextmanager
 async def _ended(stream: Any) -> AsyncIterator[None]:
-    """A stream that is closed where all went well, and reset where not, at once also where it is cancelled."""
+    """A stream of which nothing is left: closed where all went well, else reset, also where it is cancelled.
+
+    The library forgets a stream when both sides closed it; whoever does not close its own is not waited for long.
+    """
     try:
         yield
         await stream.close()
-    except BaseException:
-        with trio.CancelScope(shield=True), trio.move_on_after(1.0):
+        with trio.move_on_after(LINGER_S_MAX), suppress(*_BREAKS):
+            while await stream.read(LINGER_BYTES):
+                pass
+    finally:
+        # Nothing, where both have closed it.
+        with trio.CancelScope(shield=True), trio.move_on_after(1.0), suppress(*_BREAKS):
             await stream.reset()
-        raise

@@ -23,7 +23,7 @@ from bzzz.mesh.discovery import MdnsDiscovery
 from bzzz.mesh.dns_discovery import DnsDiscovery
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.inbox import Inbox
-from bzzz.mesh.libp2p_version import require_libp2p
+from bzzz.mesh.libp2p_import import leave_out
 from bzzz.mesh.mesh_secret import MeshSecret, load_secret
 from bzzz.mesh.name_resolver import Resolver, SystemResolver
 from bzzz.mesh.probe import probe_address
@@ -240,8 +240,8 @@ class Libp2pTransport:
         box: list[Engine] = []
 
         async def main(ready: Callable[[], None]) -> None:
-            # Here, in the thread, as the import takes a second; and after the check, as it might fail.
-            require_libp2p()
+            # Here, in the thread, as the import takes long; and after the version's check, as it might fail.
+            leave_out()
             from bzzz.mesh.libp2p_engine import Engine  # noqa: PLC0415
 
             engine = Engine(
