@@ -8,6 +8,7 @@ A person reads these messages, so each one says what was wrong, where, and what 
     +-- PeerError              another node on the mesh sent what it must not
     +-- TransportError         the mesh engine on this machine cannot do what was asked
     |   +-- PayloadTooLarge    a message above the transport's own bound
+    |   +-- RequestFailed      a peer did not answer a request, or not in time
     +-- ServiceError           a forge or a Hive (the ``service`` field names it)
     |   +-- ServiceUnavailable no answer: refused, timed out, cut off
     |   +-- ServiceFaulty      it answered 5xx
@@ -79,6 +80,22 @@ class PayloadTooLarge(TransportError):
         )
         self.size_bytes = size_bytes
         self.bytes_max = bytes_max
+
+
+class RequestFailed(TransportError):
+    """A request to a peer got no good answer; whether the peer acted on it is not known.
+
+    Args:
+        reason: its short name, as it is counted: ``unconnected``, ``timeout``, ``unserved``, ``busy``, ``failed``,
+            ``crowded``, ``malformed``, ``oversized`` or ``cut``.
+        peer: who was asked.
+        detail: what is known of why.
+    """
+
+    def __init__(self, reason: str, peer: str, detail: str = "") -> None:
+        super().__init__(f"peer {peer} did not answer ({reason}){f': {detail}' if detail else ''}")
+        self.reason = reason
+        self.peer = peer
 
 
 class ServiceError(BzzzError):
