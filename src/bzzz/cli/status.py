@@ -28,7 +28,7 @@ def status(
             return
         say(
             f"{node['name']}  {node['status']}, {node['current_tasks']} of {node['max_tasks']} tasks, "
-            f"up {node['uptime_s']:.0f} s, start {node['incarnation']}",
+            f"up {_span(node['uptime_s'])}",
             style="bold",
         )
         say(f"  peer id    {node['node_id']}")
@@ -38,6 +38,18 @@ def status(
         rows = [{**row, "trouble": row["trouble"] or "none"} for row in node["repositories"]]
     columns = [("repository", "repository"), ("watcher", "watched by"), ("trouble", "trouble")]
     show(columns, rows, "  no repositories yet: add one with 'bzzz hive project add'")
+
+
+def _span(seconds: float) -> str:
+    """A time span in its two largest units."""
+    minutes, s = divmod(int(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days} d {h} h"
+    if hours:
+        return f"{hours} h {m} min"
+    return f"{minutes} min {s} s" if minutes else f"{s} s"
 
 
 def _hive(hive: Mapping[str, Any]) -> str:

@@ -71,7 +71,7 @@ class Publishing:
         wait_ms = ctx.backoff_ms(entry.tries, event.retry_after_ms)
         if event.final:
             wait_ms = max(wait_ms, ctx.policy.watch_interval_max_ms)
-            # Perhaps there is no branch to open it from: a server that does not push atomically may refuse it alone.
+            # Perhaps there is no branch to open it from: a server that is not atomic may refuse it alone.
             self.save(entry)
         level = "error" if event.final else "warning"
         ctx.notice(level, f"the pull request is not open yet: {event.detail}", event.task)

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from tests.support.bare_repository import BareRepository
 
-from bzzz.cli import local, main, printer, table
+from bzzz.cli import local, main, printer, status, table
 from bzzz.cli.main import COMMANDS
 from bzzz.cli.printer import Printer
 from bzzz.core.record import ClaimRecord, Holder, RecordState
@@ -182,6 +182,14 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     )
     assert (done.returncode, done.stdout) == (0, b"[")
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(1.5, "1 s"), (60, "1 min 0 s"), (3_725, "1 h 2 min"), (90_000, "1 d 1 h"), (8_640_000, "100 d 0 h")],
+)
+def test_how_long_a_node_runs_is_told_in_its_two_largest_units(seconds: float, told: str) -> None:
+    assert status._span(seconds) == told
 
 
 # --- tables and JSON ------------------------------------------------------------------------------------

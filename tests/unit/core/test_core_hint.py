@@ -215,7 +215,9 @@ def test_a_liar_who_says_that_a_silent_holder_gave_back_does_not_spare_asking_th
     assert only(effects, fx.ConfirmTask).read_claim
     node.run(2_000)
     effects = node.confirm()
-    assert not of(effects, fx.SwapClaim), "by now it is silent for long, and nobody was asked for a sign of its life"
+    assert not of(effects, fx.SwapClaim), (
+        "by now it is silent for long, and nobody was asked for a sign of its life"
+    )
     asked = [one.message for one in of(effects, fx.Publish) if isinstance(one.message, Discussion)]
     assert [message.data["node_id"] for message in asked] == ["paused"]
     assert of(node.run(node.policy.objection_wait_ms + 2_000), fx.ConfirmTask), "nobody had one"
