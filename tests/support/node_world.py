@@ -143,6 +143,7 @@ class World:
         *,
         policy: Policy = QUICK,
         max_tasks: int = 1,
+        with_hive: bool = True,
     ) -> Running:
         """A node that is not running yet, so that a test can still change its adapters."""
         transport = self.transport(name)
@@ -158,7 +159,7 @@ class World:
             transport=transport,
             ledger=ledger,
             forge=self.forge,
-            hive=self.hive,
+            hive=self.hive if with_hive else None,
             runner=runner,
             journal=journal,
             clock=clock,
