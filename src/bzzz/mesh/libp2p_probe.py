@@ -25,7 +25,8 @@ from bzzz.ports import Probe
 
 KEPT_MAX = 256
 KEEPALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
-"""The kernel asks the other one after 4 s without a byte, and gives up 6 s later, where these can be set."""
+"""The kernel asks the other one after 4 s without a byte, and gives up 6 s later. Where these cannot be set nothing is
+kept: an end that is noticed late would be taken for an answer."""
 _FAMILIES = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6}
 _log = logging.getLogger("bzzz.mesh")
 
@@ -57,11 +58,11 @@ class Prober:
         keeps = False
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            for name, value in KEEPALIVE.items():
-                if hasattr(socket, name):
-                    sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+            lasts = all(hasattr(socket, name) for name in KEEPALIVE)
+            for name, value in KEEPALIVE.items() if lasts else ():
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
             found, unheard = await self._ask(address, sock, timeout_s)
-            keeps = unheard and len(self._kept) < KEPT_MAX
+            keeps = unheard and lasts and len(self._kept) < KEPT_MAX
             if keeps:
                 self._kept[address] = sock
         finally:
