@@ -25,8 +25,8 @@ from bzzz.ports import Probe
 
 KEPT_MAX = 256
 KEEPALIVE = {"TCP_KEEPIDLE": 4, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3}
-"""The kernel asks the other one after 4 s without a byte, and gives up 6 s later. Where these cannot be set nothing is
-kept: an end that is noticed late would be taken for an answer."""
+"""The kernel asks the other one after 4 s without a byte, and gives up 6 s later. Where these cannot be set nothing
+is kept: an end that is noticed late would be taken for an answer."""
 _FAMILIES = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6}
 _log = logging.getLogger("bzzz.mesh")
 
