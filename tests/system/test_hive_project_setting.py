@@ -1,0 +1,99 @@
+"""What a project asks for in Hive, real nodes do: labels, check, agent, limits and reviewers, end to end."""
+
+from __future__ import annotations
+
+import base64
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.support.hive_process import HiveProcess, running_hive_process, running_node
+
+SEEN_S_MAX = 90.0
+# Whatever program an operator has: it does the work, or, where the issue says so, never ends.
+AGENT = ["sh", "-c", "if grep -q slowly; then sleep 600; fi; echo done > notes.txt; echo 'I wrote a note'"]
+FILES = {"README.md": "# shop\n", ".bzzz.toml": '[check]\ncommand = ["false"]\ntimeout_s = 60\n'}
+
+
+def make_project(hive: HiveProcess, name: str, **settings: Any) -> int:
+    """A repository whose own check always fails, and a project with settings of its own."""
+    hive.forge("POST", "/user/repos", {"name": name, "auto_init": True})
+    owner = hive.forge("GET", "/user")["login"]
+    for path, text in FILES.items():
+        place = f"/repos/{owner}/{name}/contents/{path}"
+        known = {} if path != "README.md" else {"sha": hive.forge("GET", place)["sha"]}
+        content = base64.b64encode(text.encode()).decode()
+        hive.forge("PUT", place, {"message": f"Write {path}", "content": content, **known})
+    draft = {"name": name, "github_repo": f"{owner}/{name}", **settings}
+    return int(hive.ask("POST", "/api/bzzz/projects", json=draft)["id"])
+
+
+def open_issue(hive: HiveProcess, name: str, title: str, *labels: str) -> int:
+    owner = hive.forge("GET", "/user")["login"]
+    issue = hive.forge("POST", f"/repos/{owner}/{name}/issues", {"title": title, "labels": list(labels)})
+    return int(issue["number"])
+
+
+def until_captured(hive: HiveProcess, kind: str, log: Path, least: int = 1, **query: str) -> list[Any]:
+    """Items of one kind, once there are so many."""
+    deadline = time.monotonic() + SEEN_S_MAX
+    while True:
+        found: list[Any] = hive.ask("GET", "/api/bzzz/captures", params={"kind": kind, **query})["captures"]
+        if len(found) >= least:
+            return found
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+
+
+def test_a_projects_labels_check_agent_and_reviewers_are_obeyed_and_its_work_is_captured(tmp_path: Path) -> None:
+    with running_hive_process(tmp_path) as hive:
+        make_project(
+            hive,
+            "shop",
+            labels=["agents", "ready"],
+            check_command=["grep", "-q", "done", "notes.txt"],
+            agent="sh",
+            reviewers=["ana", "bo"],
+        )
+        make_project(hive, "till", agent="claude-code")
+        wanted = open_issue(hive, "shop", "Leave a note", "agents", "ready")
+        half = open_issue(hive, "shop", "One label is missing", "agents")
+        usual = open_issue(hive, "shop", "The usual label is not this project's", "bzzz-task")
+        other = open_issue(hive, "till", "For another agent", "bzzz-task")
+        with running_node(hive, "walnut", agent={"kind": "command", "command": AGENT, "sandbox": "none"}) as log:
+            (pull,) = until_captured(hive, "create-pr", log)
+            (prompt,) = until_captured(hive, "log-prompt", log, task=str(wanted))
+            (work,) = until_captured(hive, "submit-work", log, task=str(wanted))
+        assert pull["task_number"] == wanted
+        check = pull["body"]["check"]
+        assert (check["passed"], check["command"]) == (True, "grep -q done notes.txt"), check
+        owner = pull["repository"].partition("/")[0]
+        (shown,) = hive.forge("GET", f"/repos/{owner}/shop/pulls")
+        assert [one["login"] for one in shown["requested_reviewers"]] == ["ana", "bo"]
+        assert shown["html_url"] == pull["body"]["pr_url"]
+        assert "Leave a note" in prompt["body"]["prompt_content"]
+        assert prompt["body"]["response"].strip() == "I wrote a note"
+        assert work["body"]["files"] == {"notes.txt": "done\n"}
+        assert "+done" in work["body"]["content"]
+        projects = hive.ask("GET", "/api/bzzz/projects")["projects"]
+        tasks = [hive.ask("GET", f"/api/bzzz/projects/{one['id']}/tasks") for one in projects]
+        assert {(one["key"], one["number"]): one["claim"] is None for one in sum(tasks, [])} == {
+            (f"{owner}/shop", wanted): False,
+            (f"{owner}/till", other): True,
+        }
+        assert {half, usual} & {one["number"] for one in tasks[0]} == set()
+
+
+def test_a_projects_wall_limit_ends_an_attempt_and_its_strikes_ask_a_person(tmp_path: Path) -> None:
+    with running_hive_process(tmp_path) as hive:
+        make_project(hive, "shop", limits={"wall_s_max": 1, "strikes_max": 1}, check_command=["true"])
+        number = open_issue(hive, "shop", "Do it slowly", "bzzz-task")
+        with running_node(hive, "walnut", agent={"kind": "command", "command": AGENT, "sandbox": "none"}) as log:
+            (prompt,) = until_captured(hive, "log-prompt", log, task=str(number))
+            deadline = time.monotonic() + SEEN_S_MAX
+            while (task := hive.ask("GET", "/api/bzzz/projects/1/tasks")[0])["status"] != "escalated":
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.1)
+        assert prompt["body"]["outcome"] == "out_of_budget"
+        assert task["number"] == number
+        assert prompt["body"]["usage"]["seconds"] < 30
