@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 
 import bzzz
+from bzzz.forge.embedded import EmbeddedForge, EmbeddedForgeSettings
 
 START_S_MAX = 40.0
 STOP_S_MAX = 30.0
@@ -85,11 +86,15 @@ class HiveProcess:
         assert answer.is_success, answer.text
         return answer.json()
 
-    def forge(self, method: str, path: str, body: Any = None) -> Any:
-        """One call of the embedded forge's REST interface, with Hive's own token."""
-        token = (self.folder / "hive" / "forge.token").read_text().strip()
-        headers = {"Authorization": f"Bearer {token}"}
-        return self.ask(method, f"/forge/api/v3{path}", json=body, headers=headers)
+    @contextlib.contextmanager
+    def forge(self) -> Iterator[EmbeddedForge]:
+        """Its forge as an administrator's command opens it, beside the process that serves it."""
+        settings = EmbeddedForgeSettings(data_dir=self.folder / "hive" / "forge", base_url=f"{self.url}/forge")
+        opened = EmbeddedForge(settings)
+        try:
+            yield opened
+        finally:
+            opened.close()
 
 
 @contextlib.contextmanager

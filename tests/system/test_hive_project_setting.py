@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 from tests.support.hive_process import HiveProcess, running_hive_process, running_node
 
 SEEN_S_MAX = 90.0
@@ -15,23 +15,16 @@ AGENT = ["sh", "-c", "if grep -q slowly; then sleep 600; fi; echo done > notes.t
 FILES = {"README.md": "# shop\n", ".bzzz.toml": '[check]\ncommand = ["false"]\ntimeout_s = 60\n'}
 
 
-def make_project(hive: HiveProcess, name: str, **settings: Any) -> int:
+def make_project(hive: HiveProcess, name: str, **settings: Any) -> None:
     """A repository whose own check always fails, and a project with settings of its own."""
-    hive.forge("POST", "/user/repos", {"name": name, "auto_init": True})
-    owner = hive.forge("GET", "/user")["login"]
-    for path, text in FILES.items():
-        place = f"/repos/{owner}/{name}/contents/{path}"
-        known = {} if path != "README.md" else {"sha": hive.forge("GET", place)["sha"]}
-        content = base64.b64encode(text.encode()).decode()
-        hive.forge("PUT", place, {"message": f"Write {path}", "content": content, **known})
-    draft = {"name": name, "github_repo": f"{owner}/{name}", **settings}
-    return int(hive.ask("POST", "/api/bzzz/projects", json=draft)["id"])
+    with hive.forge() as forge:
+        forge.create_repository("acme", name, files=FILES)
+    hive.ask("POST", "/api/bzzz/projects", json={"name": name, "github_repo": f"acme/{name}", **settings})
 
 
 def open_issue(hive: HiveProcess, name: str, title: str, *labels: str) -> int:
-    owner = hive.forge("GET", "/user")["login"]
-    issue = hive.forge("POST", f"/repos/{owner}/{name}/issues", {"title": title, "labels": list(labels)})
-    return int(issue["number"])
+    with hive.forge() as forge:
+        return int(forge.create_issue("acme", name, title, labels=labels)["number"])
 
 
 def until_captured(hive: HiveProcess, kind: str, log: Path, least: int = 1, **query: str) -> list[Any]:
@@ -67,21 +60,17 @@ def test_a_projects_labels_check_agent_and_reviewers_are_obeyed_and_its_work_is_
         assert pull["task_number"] == wanted
         check = pull["body"]["check"]
         assert (check["passed"], check["command"]) == (True, "grep -q done notes.txt"), check
-        owner = pull["repository"].partition("/")[0]
-        (shown,) = hive.forge("GET", f"/repos/{owner}/shop/pulls")
+        shown = httpx.get(f"{hive.url}/forge/api/v3/repos/acme/shop/pulls", trust_env=False).json()[0]
         assert [one["login"] for one in shown["requested_reviewers"]] == ["ana", "bo"]
         assert shown["html_url"] == pull["body"]["pr_url"]
         assert "Leave a note" in prompt["body"]["prompt_content"]
         assert prompt["body"]["response"].strip() == "I wrote a note"
         assert work["body"]["files"] == {"notes.txt": "done\n"}
         assert "+done" in work["body"]["content"]
-        projects = hive.ask("GET", "/api/bzzz/projects")["projects"]
-        tasks = [hive.ask("GET", f"/api/bzzz/projects/{one['id']}/tasks") for one in projects]
-        assert {(one["key"], one["number"]): one["claim"] is None for one in sum(tasks, [])} == {
-            (f"{owner}/shop", wanted): False,
-            (f"{owner}/till", other): True,
-        }
-        assert {half, usual} & {one["number"] for one in tasks[0]} == set()
+        ours, tills = (hive.ask("GET", f"/api/bzzz/projects/{number}/tasks") for number in (1, 2))
+        assert [(one["number"], one["claim"]["state"]) for one in ours] == [(wanted, "delivered")]
+        assert [(one["number"], one["claim"]) for one in tills] == [(other, None)]
+        assert {half, usual}.isdisjoint(one["number"] for one in ours)
 
 
 def test_a_projects_wall_limit_ends_an_attempt_and_its_strikes_ask_a_person(tmp_path: Path) -> None:
