@@ -12,7 +12,7 @@ import json
 import random
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,7 +21,6 @@ FILES = {
     f"src/module_{index}.py": "def total(items):\n    return sum(item.price for item in items)\n" * 10
     for index in range(3)
 }
-CLOSED_LOOP_S = 1.5
 
 
 class Line:
@@ -52,13 +51,13 @@ class Line:
         length = int(headers.get("content-length", "0"))
         return status, await self._reader.readexactly(length) if length else b""
 
-    async def listen(self, heard: Callable[[bytes], None]) -> None:
+    async def listen(self) -> None:
         """The event stream, until it ends or this is cancelled."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             writer.write(f"GET /api/bzzz/events HTTP/1.1\r\n{self._head}\r\n".encode())
-            while chunk := await reader.read(4096):
-                heard(chunk)
+            while await reader.read(4096):
+                pass
         finally:
             writer.close()
 
@@ -156,45 +155,40 @@ def calls_of(task: Task, agent: str, round_: int = 0) -> Mapping[str, tuple[str,
     }
 
 
-READS = {
-    "health": "/health",
-    "active-repos": "/api/bzzz/active-repos",
-    "projects": "/api/bzzz/projects",
-    "captures": "/api/bzzz/captures?limit=50&bodies=false",
-}
+@dataclass(frozen=True)
+class Load:
+    """How often: each node has a round of calls in ``round_s``, ``rounds`` times."""
+
+    round_s: float
+    rounds: int
+    projects: Sequence[int]
 
 
-async def paced(
-    lines: Sequence[Line], tasks: Sequence[Task], *, round_s: float, rounds: int, projects: Sequence[int]
-) -> Measured:
+async def paced(lines: Sequence[Line], tasks: Sequence[Task], load: Load) -> Measured:
     """Every line is a node: once a round it polls, and works on one task, its calls spread over the round."""
     measured = Measured()
     began_s = time.perf_counter()
-    await asyncio.gather(
-        *(
-            _node(measured, line, index, tasks[index :: len(lines)][:rounds], round_s, projects)
-            for index, line in enumerate(lines)
-        )
-    )
+    nodes = (_node(measured, line, index, tasks[index :: len(lines)], load) for index, line in enumerate(lines))
+    await asyncio.gather(*nodes)
     measured.elapsed_s = time.perf_counter() - began_s
     return measured
 
 
-async def _node(
-    measured: Measured, line: Line, index: int, tasks: Sequence[Task], round_s: float, projects: Sequence[int]
-) -> None:
-    chance = random.Random(index)
-    begins_s = time.perf_counter() + chance.random() * round_s
-    for task in tasks:
-        calls = [("active-repos", ("GET", READS["active-repos"], None))]
-        calls.append(("tasks", ("GET", f"/api/bzzz/projects/{chance.choice(projects)}/tasks", None)))
-        calls += calls_of(task, f"node-{index}").items()
-        for place, (name, call) in enumerate(calls):
-            wait_s = begins_s + place * round_s / len(calls) - time.perf_counter()
+async def _node(measured: Measured, line: Line, index: int, tasks: Sequence[Task], load: Load) -> None:
+    begins_s = time.perf_counter() + random.Random(index).random() * load.round_s
+    project = load.projects[index % len(load.projects)]
+    for task in tasks[: load.rounds]:
+        calls = {
+            "active-repos": ("GET", "/api/bzzz/active-repos", None),
+            "tasks": ("GET", f"/api/bzzz/projects/{project}/tasks", None),
+            **calls_of(task, f"node-{index}"),
+        }
+        for place, (name, call) in enumerate(calls.items()):
+            wait_s = begins_s + place * load.round_s / len(calls) - time.perf_counter()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
             await measured.time(name, line.call(*call))
-        begins_s += round_s
+        begins_s += load.round_s
 
 
 async def closed_loop(
@@ -216,16 +210,11 @@ async def closed_loop(
 
 
 @contextlib.asynccontextmanager
-async def listening(lines: Sequence[Line]):  # type: ignore[no-untyped-def]
-    """Every line has its event stream open; gives the number of bytes heard, by reference."""
-    heard = [0]
-
-    def hear(chunk: bytes) -> None:
-        heard[0] += len(chunk)
-
-    streams = [asyncio.create_task(line.listen(hear)) for line in lines]
+async def listening(lines: Sequence[Line]) -> AsyncIterator[None]:
+    """Every line has its event stream open meanwhile."""
+    streams = [asyncio.create_task(line.listen()) for line in lines]
     try:
-        yield heard
+        yield
     finally:
         for stream in streams:
             stream.cancel()

@@ -23,8 +23,8 @@ Classifier = Callable[[Sequence[str], str, str], TaskType]
 """The task type from labels, then title, then body."""
 
 DEPENDENCIES_MAX = 50
-UNCHANGED_DOUBLINGS_MAX = 4
-"""What stays the same serves up to 16 times ``listing_ttl_s``: four minutes, about as a node's watcher waits."""
+UNCHANGED_DOUBLINGS_MAX = 3
+"""What stays the same serves up to 8 times ``listing_ttl_s``: four minutes, about as a node's watcher waits."""
 
 _DEPENDENCY = re.compile(
     r"(?:depends on|blocked by)\s+(?:(?P<repository>[\w.-]{1,100}/[\w.-]{1,100}))?#(?P<number>\d{1,9})\b",

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
 import httpx
 from tests.support.hive_process import HiveProcess, running_hive_process, running_node
+from tests.support.waiting import wait_for
 
 SEEN_S_MAX = 90.0
 # Whatever program an operator has: it does the work, or, where the issue says so, never ends.
@@ -27,15 +27,15 @@ def open_issue(hive: HiveProcess, name: str, title: str, *labels: str) -> int:
         return int(forge.create_issue("acme", name, title, labels=labels)["number"])
 
 
-def until_captured(hive: HiveProcess, kind: str, log: Path, least: int = 1, **query: str) -> list[Any]:
-    """Items of one kind, once there are so many."""
-    deadline = time.monotonic() + SEEN_S_MAX
-    while True:
-        found: list[Any] = hive.ask("GET", "/api/bzzz/captures", params={"kind": kind, **query})["captures"]
-        if len(found) >= least:
-            return found
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
+def until_captured(hive: HiveProcess, kind: str, log: Path, **query: str) -> list[Any]:
+    """Items of one kind, once there is one."""
+
+    def found() -> list[Any]:
+        items: list[Any] = hive.ask("GET", "/api/bzzz/captures", params={"kind": kind, **query})["captures"]
+        return items
+
+    assert wait_for(lambda: bool(found()), SEEN_S_MAX), log.read_text()
+    return found()
 
 
 def test_a_projects_labels_check_agent_and_reviewers_are_obeyed_and_its_work_is_captured(tmp_path: Path) -> None:
@@ -79,10 +79,8 @@ def test_a_projects_wall_limit_ends_an_attempt_and_its_strikes_ask_a_person(tmp_
         number = open_issue(hive, "shop", "Do it slowly", "bzzz-task")
         with running_node(hive, "walnut", agent={"kind": "command", "command": AGENT, "sandbox": "none"}) as log:
             (prompt,) = until_captured(hive, "log-prompt", log, task=str(number))
-            deadline = time.monotonic() + SEEN_S_MAX
-            while (task := hive.ask("GET", "/api/bzzz/projects/1/tasks")[0])["status"] != "escalated":
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
+            task = "/api/bzzz/projects/1/tasks"
+            escalated = lambda: hive.ask("GET", task)[0]["status"] == "escalated"  # noqa: E731
+            assert wait_for(escalated, SEEN_S_MAX), log.read_text()
         assert prompt["body"]["outcome"] == "out_of_budget"
-        assert task["number"] == number
         assert prompt["body"]["usage"]["seconds"] < 30
