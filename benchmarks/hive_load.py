@@ -23,6 +23,10 @@ FILES = {
 }
 
 
+IDLE_S_MAX = 30.0
+"""A connection that nothing was asked over for so long is made anew, as clients do: the server may have ended it."""
+
+
 class Line:
     """One connection that stays open, and calls on it, one at a time."""
 
@@ -31,10 +35,14 @@ class Line:
         self._head = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
+        self._used_s = 0.0
         self.etags: dict[str, str] = {}
 
     async def call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """One call; gives its status and its answer's body. A GET is conditional once it has an ETag."""
+        if time.monotonic() - self._used_s > IDLE_S_MAX:
+            self.close()
+        self._used_s = time.monotonic()
         if self._writer is None:
             self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, limit=1 << 24)
         assert self._reader is not None

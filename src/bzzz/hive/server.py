@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from bzzz.hive.part import HiveParts
 from bzzz.hive.setting import HiveSettings
 
-
 GARBAGE_NEW_MIN = 50_000
 """So many new objects before garbage is looked for: with thousands of tasks in memory each look takes long, and
 answers wait for it. What requests leave behind is freed without it; only cycles wait."""

@@ -417,3 +417,14 @@ async def test_the_page_shows_strangers_text_as_text(hive: RunningHive, client: 
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "walnut" in answer.text
     assert "forge x: list" in answer.text
+
+
+async def test_a_body_that_is_not_sent_as_json_is_told_how_to_be_sent(
+    hive: RunningHive, client: httpx.AsyncClient
+) -> None:
+    project_id = hive.add_project()
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    content = b'{"task_number": 1, "agent_id": "n8n"}'
+    answer = await client.post(f"/api/bzzz/projects/{project_id}/claim", headers=form, content=content)
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["detail"]
