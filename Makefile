@@ -1,10 +1,10 @@
 # Bzzz: everything a developer or a new user runs. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test chaos interop bench format lint lock clean
+.PHONY: help setup demo test simulate chaos interop bench format lint lock clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
 
 setup: ## put the environment in .venv (PYTHON=... names the Python; nothing is done where it fits)
 	@scripts/setup.sh
@@ -14,6 +14,9 @@ demo: setup ## three nodes, a Hive with its forge, nine real issues (ARGS=... ar
 
 test: setup ## every check: format, lint, types, import contracts, then all tests
 	@scripts/check.sh
+
+simulate: setup ## seeded worlds of the claim protocol with faults (ARGS="--seed N --faults all" plays one again)
+	@.venv/bin/bzzz simulate $(ARGS)
 
 chaos: setup ## the tests that kill, stop and cut real nodes for minutes
 	@.venv/bin/python -m pytest -q -m chaos $(ARGS)

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from bzzz.mesh.libp2p_import import leave_out
+
+# Tests import parts of libp2p by themselves, and before the mesh does: they must find it as a node does.
+leave_out()
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "chaos: takes minutes; run by `make chaos`, not by `make test`")

@@ -8,6 +8,7 @@ A person reads these messages, so each one says what was wrong, where, and what 
     +-- PeerError              another node on the mesh sent what it must not
     +-- TransportError         the mesh engine on this machine cannot do what was asked
     |   +-- PayloadTooLarge    a message above the transport's own bound
+    |   +-- RequestFailed      a peer did not answer a request, or not in time
     +-- ServiceError           a forge or a Hive (the ``service`` field names it)
     |   +-- ServiceUnavailable no answer: refused, timed out, cut off
     |   +-- ServiceFaulty      it answered 5xx
@@ -81,6 +82,22 @@ class PayloadTooLarge(TransportError):
         self.bytes_max = bytes_max
 
 
+class RequestFailed(TransportError):
+    """A request to a peer got no good answer; whether the peer acted on it is not known.
+
+    Args:
+        reason: its short name, as it is counted: ``unconnected``, ``timeout``, ``unserved``, ``busy``, ``failed``,
+            ``crowded``, ``malformed``, ``oversized`` or ``cut``.
+        peer: who was asked.
+        detail: what is known of why.
+    """
+
+    def __init__(self, reason: str, peer: str, detail: str = "") -> None:
+        super().__init__(f"peer {peer} did not answer ({reason}){f': {detail}' if detail else ''}")
+        self.reason = reason
+        self.peer = peer
+
+
 class ServiceError(BzzzError):
     """A forge or a Hive did not do what was asked.
 
@@ -111,13 +128,13 @@ class ServiceError(BzzzError):
 class ServiceUnavailable(ServiceError):
     """No answer at all."""
 
-    advice = "it is away or the address is wrong; trying again later"
+    advice = "it is away, or the address is wrong"
 
 
 class ServiceFaulty(ServiceError):
     """It answered 5xx: the fault is there."""
 
-    advice = "the fault is on its side; trying again later"
+    advice = "the fault is on its side"
 
 
 class ServiceDenied(ServiceError):

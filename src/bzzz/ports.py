@@ -6,7 +6,7 @@ asyncio; they raise only errors from ``bzzz.errors``, and what they return is th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -69,8 +69,16 @@ Probe = Probed
 """What a direct check of a peer at its listening address found."""
 
 
+RequestHandler = Callable[[str, bytes], Awaitable[bytes]]
+"""Takes a peer's proved id and what it asks, and gives the answer. An exception of it is counted, and not told."""
+
+
 class Transport(Protocol):
-    """Signed publish and subscribe among peers. Order and delivery are not promised; authorship is."""
+    """Signed publish and subscribe among peers, and requests to one of them.
+
+    What is published comes in no sure order, and may not come; who wrote it is sure. What must arrive is asked: a
+    request ends in an answer or in an error.
+    """
 
     @property
     def peer_id(self) -> str:
@@ -102,6 +110,22 @@ class Transport(Protocol):
         Raises:
             PayloadTooLarge: above the transport's ``payload_bytes_max``.
             TransportError: not started, or the engine is down.
+        """
+
+    def serve(self, kind: str, handler: RequestHandler) -> None:
+        """Answer requests of ``kind`` from now on, before the start too; the last handler given counts.
+
+        Raises:
+            TransportError: it cannot be a kind: 1 to 64 of ``a-z``, ``0-9``, ``.``, ``_``, ``/``, ``-``.
+        """
+
+    async def request(self, peer: str, kind: str, payload: bytes, timeout_s: float) -> bytes:
+        """Ask one connected peer, over a stream of its own, and give its answer. Not sent a second time.
+
+        Raises:
+            PayloadTooLarge: above the bound of requests, which is larger than that of ``publish``.
+            RequestFailed: no connection, no handler there, no room there or here, or no answer in time.
+            TransportError: not started, the engine is down, or it cannot be a kind or a time.
         """
 
     async def dial(self, address: str) -> None:
@@ -419,8 +443,12 @@ class OutboxItem:
 class Journal(Protocol):
     """What a node must still know after a crash. Every write is durable when the call returns."""
 
-    def next_incarnation(self) -> int:
-        """Count one more start, and tell which it is."""
+    def next_incarnation(self, least: int) -> int:
+        """The number of this start, kept: above those of all starts before, and no less than ``least``.
+
+        A journal that was lost or restored knows too few of them. So ``least`` is the wall clock in seconds: what
+        peers remember of an earlier start is then lower all the same.
+        """
 
     def repositories(self) -> Sequence[Repository]:
         """The list of repositories kept last."""

@@ -52,8 +52,26 @@ def reopen(tmp_path: Path) -> Iterator[Open]:
         journal.close()
 
 
-def test_each_start_has_the_next_incarnation(reopen: Open) -> None:
-    assert [reopen().next_incarnation() for _ in range(3)] == [1, 2, 3]
+def test_each_start_has_a_higher_incarnation_and_none_below_the_clock(reopen: Open) -> None:
+    clock_s = (1_700_000_000, 1_700_000_000, 1_699_000_000, 1_700_000_060, 0)
+    found = [reopen().next_incarnation(least) for least in clock_s]
+    assert found == [1_700_000_000, 1_700_000_001, 1_700_000_002, 1_700_000_060, 1_700_000_061]
+
+
+def test_the_first_start_has_an_incarnation_even_where_there_is_no_clock(reopen: Open) -> None:
+    assert [reopen().next_incarnation(0) for _ in range(3)] == [1, 2, 3]
+
+
+def test_a_journal_that_was_lost_numbers_its_starts_above_those_that_peers_remember(tmp_path: Path) -> None:
+    def start(folder: str, wall_s: int) -> int:
+        journal = SqliteJournal(tmp_path / folder / "journal.db")
+        try:
+            return journal.next_incarnation(wall_s)
+        finally:
+            journal.close()
+
+    before = [start("kept", 1_700_000_000), start("kept", 1_700_000_001)]
+    assert start("lost", 1_700_000_100) > max(before)
 
 
 def test_repositories_are_replaced_as_a_whole(reopen: Open) -> None:
@@ -168,7 +186,7 @@ from pathlib import Path
 from tests.conformance.test_journal import RECORD, TASK
 from bzzz.journal.store import SqliteJournal
 journal = SqliteJournal(Path(sys.argv[1]))
-journal.next_incarnation()
+journal.next_incarnation(0)
 journal.enqueue(TASK.id, 3, "claimed", {"agent": "walnut"})
 journal.remember(TASK, RECORD)
 os.kill(os.getpid(), signal.SIGKILL)
@@ -185,7 +203,7 @@ os.kill(os.getpid(), signal.SIGKILL)
     journal = SqliteJournal(path)
     assert list(journal.remembered()) == [(TASK, RECORD)]
     assert [item.kind for item in journal.pending(10)] == ["claimed"]
-    assert journal.next_incarnation() == 2
+    assert journal.next_incarnation(0) == 2
     journal.close()
 
 

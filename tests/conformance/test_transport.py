@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 from tests.support.mesh_node import Node, libp2p_settings, until, zenoh_settings
 
-from bzzz.errors import PayloadTooLarge, TransportError
+from bzzz.errors import PayloadTooLarge, RequestFailed, TransportError
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 from bzzz.mesh.memory import MemoryNetwork, MemoryTransport
+from bzzz.mesh.request import RequestBounds
 from bzzz.mesh.zenoh_transport import ZenohTransport
 from bzzz.ports import PeerConnected, Probe, Received, Transport
 
@@ -226,3 +227,192 @@ async def test_a_burst_of_messages_among_three_nodes_arrives_whole(mesh: Mesh) -
         expected = sorted(payload for number, payload in enumerate(sent) if number % 3 != at)
         await until(lambda n=node, e=expected: len(n.payloads(TOPIC)) >= len(e), "some were lost")  # type: ignore[misc]
         assert sorted(node.payloads(TOPIC)) == expected
+
+
+# --- requests ----------------------------------------------------------------------------------------------
+
+KIND = "test/transcript"
+
+
+async def echo(peer: str, payload: bytes) -> bytes:
+    return peer.encode() + b" asked " + payload
+
+
+async def test_a_request_is_answered_by_the_peer_asked_and_says_who_asks(mesh: Mesh) -> None:
+    a, b, c = await mesh.line("a", "b", "c")
+    for node in (a, b, c):
+        node.transport.serve(KIND, echo)
+    answers: tuple[bytes, ...] = await asyncio.gather(
+        a.transport.request(b.peer_id, KIND, b"\x00one\xff", 10.0),
+        c.transport.request(b.peer_id, KIND, b"", 10.0),
+        b.transport.request(a.peer_id, KIND, b"three", 10.0),
+    )
+    assert list(answers) == [
+        f"{a.peer_id} asked ".encode() + b"\x00one\xff",
+        f"{c.peer_id} asked ".encode(),
+        f"{b.peer_id} asked three".encode(),
+    ]
+    assert b.transport.counters()["requests_answered"] == 2
+    assert a.transport.counters()["requests_asked"] == 1
+
+
+async def test_a_request_and_an_answer_larger_than_any_message_arrive_whole(mesh: Mesh) -> None:
+    a, b = await mesh.line("a", "b")
+
+    async def turned(_: str, payload: bytes) -> bytes:
+        return payload[::-1]
+
+    b.transport.serve(KIND, turned)
+    large = bytes(range(256)) * 8192 + b"the end"
+    assert await a.transport.request(b.peer_id, KIND, large, 30.0) == large[::-1]
+
+
+async def test_what_is_too_large_to_ask_or_to_answer_is_refused(mesh: Mesh) -> None:
+    bounds = RequestBounds(bytes_max=1000)
+    a = await mesh.node("a", requests=bounds).start()
+    b = await mesh.node("b").start()
+    await a.transport.dial(b.transport.addresses[0])
+    await a.meets(b)
+    await b.meets(a)
+
+    async def much(_: str, payload: bytes) -> bytes:
+        return payload * 2
+
+    for node in (a, b):
+        node.transport.serve(KIND, much)
+    with pytest.raises(PayloadTooLarge, match="1001 bytes"):
+        await a.transport.request(b.peer_id, KIND, bytes(1001), 10.0)
+    with pytest.raises(RequestFailed):
+        await b.transport.request(a.peer_id, KIND, bytes(600), 10.0)
+    assert a.transport.counters()["dropped_request_answer_oversized"] == 1
+    assert len(await b.transport.request(a.peer_id, KIND, bytes(500), 10.0)) == 1000
+
+
+async def test_a_request_that_nobody_answers_fails_by_its_deadline_and_its_work_ends_with_it(mesh: Mesh) -> None:
+    a, b = await mesh.line("a", "b")
+    given_up = asyncio.Event()
+
+    async def never(_: str, __: bytes) -> bytes:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
+        return b""
+
+    b.transport.serve(KIND, never)
+    with pytest.raises(RequestFailed) as caught:
+        await a.transport.request(b.peer_id, KIND, b"", 0.3)
+    assert caught.value.reason in ("timeout", "failed")
+    async with asyncio.timeout(10):
+        await given_up.wait()
+    await b.counts("dropped_request_late")
+
+
+async def test_a_kind_that_nobody_serves_and_a_handler_that_breaks_are_told_apart(mesh: Mesh) -> None:
+    a, b = await mesh.line("a", "b")
+
+    async def breaks(_: str, __: bytes) -> bytes:
+        raise ValueError("the secret of b")
+
+    b.transport.serve("test/broken", breaks)
+    with pytest.raises(RequestFailed, match="test/unknown") as caught:
+        await a.transport.request(b.peer_id, "test/unknown", b"", 10.0)
+    assert caught.value.reason == "unserved"
+    with pytest.raises(RequestFailed) as caught:
+        await a.transport.request(b.peer_id, "test/broken", b"", 10.0)
+    assert caught.value.reason == "failed"
+    assert "secret" not in str(caught.value)
+    counts = b.transport.counters()
+    assert (counts["dropped_request_unserved"], counts["dropped_request_failed"]) == (1, 1)
+    assert a.transport.counters()["requests_failed_unserved"] == 1
+
+
+async def test_who_is_not_connected_is_not_asked(mesh: Mesh) -> None:
+    a, _, c = await mesh.line("a", "b", "c")
+    c.transport.serve(KIND, echo)
+    assert c.peer_id not in a.transport.peers()
+    with pytest.raises(RequestFailed) as caught:
+        await a.transport.request(c.peer_id, KIND, b"", 10.0)
+    assert caught.value.reason == "unconnected"
+    for kind, timeout_s in (("No kind", 1.0), ("", 1.0), ("x" * 65, 1.0), (KIND, 0.0), (KIND, 1e9)):
+        with pytest.raises(TransportError):
+            await a.transport.request(c.peer_id, kind, b"", timeout_s)
+    with pytest.raises(TransportError, match="start"):
+        await mesh.transport("d").request(c.peer_id, KIND, b"", 1.0)
+
+
+async def test_more_requests_than_one_peer_may_have_open_are_refused_at_once_and_counted(mesh: Mesh) -> None:
+    a = await mesh.node("a").start()
+    b = await mesh.node("b", requests=RequestBounds(served_per_peer_max=2)).start()
+    await a.transport.dial(b.transport.addresses[0])
+    await a.meets(b)
+    release, begun = asyncio.Event(), []
+
+    async def held(_: str, payload: bytes) -> bytes:
+        begun.append(payload)
+        await release.wait()
+        return payload
+
+    b.transport.serve(KIND, held)
+    asked = [asyncio.create_task(a.transport.request(b.peer_id, KIND, b"%d" % n, 20.0)) for n in range(2)]
+    await until(lambda: len(begun) == 2, "they were not begun")
+    with pytest.raises(RequestFailed) as caught:
+        await a.transport.request(b.peer_id, KIND, b"third", 20.0)
+    assert caught.value.reason == "busy"
+    assert b.transport.counters()["dropped_request_busy"] == 1
+    release.set()
+    assert [await one for one in asked] == [b"0", b"1"]
+    assert await a.transport.request(b.peer_id, KIND, b"again", 20.0) == b"again"
+
+
+async def test_more_own_requests_than_may_wait_fail_at_once(mesh: Mesh) -> None:
+    a = await mesh.node("a", requests=RequestBounds(asked_max=1)).start()
+    b = await mesh.node("b").start()
+    await a.transport.dial(b.transport.addresses[0])
+    await a.meets(b)
+    release, begun = asyncio.Event(), asyncio.Event()
+
+    async def held(_: str, payload: bytes) -> bytes:
+        begun.set()
+        await release.wait()
+        return payload
+
+    b.transport.serve(KIND, held)
+    first = asyncio.create_task(a.transport.request(b.peer_id, KIND, b"first", 20.0))
+    await begun.wait()
+    with pytest.raises(RequestFailed) as caught:
+        await a.transport.request(b.peer_id, KIND, b"second", 20.0)
+    assert caught.value.reason == "crowded"
+    release.set()
+    assert await first == b"first"
+
+
+async def test_a_peer_that_asks_too_often_is_refused_and_counted(mesh: Mesh) -> None:
+    a = await mesh.node("a").start()
+    b = await mesh.node("b", requests=RequestBounds(peer_requests_per_s_max=0.01)).start()
+    await a.transport.dial(b.transport.addresses[0])
+    await a.meets(b)
+    b.transport.serve(KIND, echo)
+    with pytest.raises(RequestFailed) as caught:
+        await a.transport.request(b.peer_id, KIND, b"", 10.0)
+    assert caught.value.reason == "busy"
+    assert b.transport.counters()["dropped_request_flood"] == 1
+
+
+async def test_a_request_to_a_peer_that_goes_away_fails_and_holds_nothing(mesh: Mesh) -> None:
+    a, b = await mesh.line("a", "b")
+    begun = asyncio.Event()
+
+    async def never(_: str, __: bytes) -> bytes:
+        begun.set()
+        await asyncio.Event().wait()
+        return b""
+
+    b.transport.serve(KIND, never)
+    asked = asyncio.create_task(a.transport.request(b.peer_id, KIND, b"", 8.0))
+    async with asyncio.timeout(10):
+        await begun.wait()
+    await b.stop()
+    with pytest.raises(RequestFailed):
+        async with asyncio.timeout(12):
+            await asked

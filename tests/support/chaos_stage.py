@@ -173,22 +173,28 @@ class ChaosStage:
         self, node: str, kind: str, *, since: int = 0, timeout_s: float = WAIT_S_MAX, **fields: object
     ) -> Event:
         """Wait for a node's event from a place in ``events`` on; strings in ``fields`` are to be contained."""
-        place = since
-        async with asyncio.timeout(timeout_s):
-            while True:
-                while place < len(self.events):
-                    name, event = self.events[place]
-                    place += 1
-                    if name == node and event["kind"] == kind and _has(event, fields):
-                        return event
-                self._moved.clear()
-                await self._moved.wait()
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._event(node, kind, since, fields)
+        except TimeoutError:
+            told = f"{node} does not tell {kind} {fields} within {timeout_s:g} s"
+            raise AssertionError(f"{told}\n{self.tell()}") from None
+
+    async def _event(self, node: str, kind: str, place: int, fields: Mapping[str, object]) -> Event:
+        while True:
+            while place < len(self.events):
+                name, event = self.events[place]
+                place += 1
+                if name == node and event["kind"] == kind and _has(event, fields):
+                    return event
+            self._moved.clear()
+            await self._moved.wait()
 
     async def never(self, node: str, kind: str, within_s: float, **fields: object) -> None:
         """Fail if an event comes; that it does not can only be seen by waiting."""
-        since = len(self.events)
         with contextlib.suppress(TimeoutError):
-            event = await self.event(node, kind, since=since, timeout_s=within_s, **fields)
+            async with asyncio.timeout(within_s):
+                event = await self._event(node, kind, len(self.events), fields)
             raise AssertionError(f"{node}: {event}")
 
     async def within(self, wanted: Awaitable[object], what: str) -> None:

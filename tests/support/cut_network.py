@@ -24,6 +24,7 @@ import bzzz
 HUB = "10.77.0.1"
 ADDRESSES = {"walnut": "10.77.0.2", "acacia": "10.77.0.3"}
 TTL_S = 60
+MEET_S_MAX = 40.0
 RETRY_S_MAX = 100.0
 """The longest pause between two tries to reach a server that was away for long, with one try's own time."""
 
@@ -116,6 +117,26 @@ async def start(chaos: ChaosStage, network: Network, name: str, peers: list[str]
     return Node(process, asyncio.create_task(follow(chaos, name, process)))
 
 
+async def introduced(chaos: ChaosStage, network: Network, name: str, other: str) -> None:
+    """Wait until a node has heard another say who it is.
+
+    A connection alone tells no incarnation. Whoever is lost before its first word is known by nothing that
+    speaks of its claim, and is waited for in silence.
+    """
+    url = (await chaos.event(name, "api"))["url"]
+    program = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1]).read().decode())"
+    words = (*network.inside(name), sys.executable, "-I", "-c", program, f"{url}/peers")
+    try:
+        async with asyncio.timeout(MEET_S_MAX):
+            while True:
+                asking = await asyncio.create_subprocess_exec(*words, stdout=subprocess.PIPE)
+                answer, _ = await asking.communicate()
+                if any(peer["name"] == other and peer["incarnation"] for peer in json.loads(answer)["peers"]):
+                    return
+    except TimeoutError:
+        raise AssertionError(f"{name} does not hear of {other}\n{chaos.tell()}") from None
+
+
 async def follow(chaos: ChaosStage, name: str, process: asyncio.subprocess.Process) -> None:
     assert process.stderr is not None
     async for line in process.stderr:
@@ -140,7 +161,7 @@ async def play(folder: Path, *, refused: bool) -> dict[str, object]:
                 for task in held:
                     await task.reached(chaos)
                 nodes.append(await start(chaos, network, "acacia", [address]))
-                await chaos.event("acacia", "peer_connected")
+                await introduced(chaos, network, "acacia", "walnut")
                 return await cut_and_heal(chaos, network, held, refused=refused)
             finally:
                 await asyncio.gather(*(node.end() for node in nodes))

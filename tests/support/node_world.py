@@ -143,6 +143,7 @@ class World:
         *,
         policy: Policy = QUICK,
         max_tasks: int = 1,
+        with_hive: bool = True,
     ) -> Running:
         """A node that is not running yet, so that a test can still change its adapters."""
         transport = self.transport(name)
@@ -158,7 +159,7 @@ class World:
             transport=transport,
             ledger=ledger,
             forge=self.forge,
-            hive=self.hive,
+            hive=self.hive if with_hive else None,
             runner=runner,
             journal=journal,
             clock=clock,
@@ -168,7 +169,11 @@ class World:
             escalate=escalate,
         )
         profile = Profile(
-            transport.peer_id, name, journal.next_incarnation(), f"seed of {name}", max_tasks=max_tasks
+            transport.peer_id,
+            name,
+            journal.next_incarnation(int(clock.wall_s())),
+            f"seed of {name}",
+            max_tasks=max_tasks,
         )
         node = Node(profile, policy, shells, EventLog(clock.wall_s))
         return Running(node, transport, runner, ledger, journal, shells)

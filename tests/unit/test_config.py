@@ -59,6 +59,22 @@ def test_an_empty_variable_is_as_none() -> None:
     assert load(None, {"BZZZ_AGENT_ID": ""}).sources["node.name"] == "default"
 
 
+@pytest.mark.parametrize("key", ["hive.key_file", "mesh.secret_file", "forge.token_files", "node.data_dir"])
+def test_no_agent_may_read_where_the_node_keeps_its_secrets(tmp_path: Path, key: str) -> None:
+    """A link to the folder is the folder."""
+    home, link = tmp_path / "home", tmp_path / "link"
+    (home / "tools").mkdir(parents=True)
+    link.symlink_to(home)
+    secret = home / "kept" / "secret"
+    secret.parent.mkdir()
+    secret.write_text(SECRET)
+    place: Any = {"git.example": str(secret)} if key == "forge.token_files" else str(secret)
+    flags = {"node.data_dir": str(tmp_path / "data"), key: place}
+    for folder in (home, link):
+        assert "no agent may read" in wrong(None, {}, {**flags, "agent.readable": str(folder)})
+    assert load(None, {}, {**flags, "agent.readable": str(home / "tools")})["agent.readable"]
+
+
 @pytest.mark.parametrize("suffix", [".yaml", ".yml"])
 def test_yaml_and_toml_say_the_same(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"bzzz{suffix}"
@@ -191,6 +207,11 @@ def test_every_wrong_kind_of_value_names_file_key_value_and_what_is_allowed(tmp_
         ("forge.associations", ["FRIEND"], "COLLABORATOR"),
         ("forge.associations", [], "COLLABORATOR"),
         ("agent.kind", "model", "patch, command"),
+        ("agent.network", "open", "none, host"),
+        ("agent.readable", "relative/folder", "begin with / or ~"),
+        ("agent.readable", "/", "not / itself"),
+        ("agent.path", "bin:/usr/bin", "begin with / or ~"),
+        ("agent.author_email", "nobody", "agents@example.org"),
         ("agent.environment", {"A B": "x"}, "NAME = text"),
         ("tasks.label", " ", "a label's name"),
         ("tasks.label", "a,b", "without a comma"),

@@ -32,7 +32,7 @@ _ETC = (
     "services", "ssl/certs", "ssl/openssl.cnf", "timezone",
 )  # fmt: skip
 _ADVICE = (
-    'install bubblewrap (Debian: apt-get install bubblewrap), or set agents.sandbox = "none" to run without a box'
+    'install bubblewrap (Debian: apt-get install bubblewrap), or set agent.sandbox = "none" to run without a box'
 )
 
 
@@ -72,7 +72,7 @@ class NoSandbox:
     """No box."""
 
     name = "none"
-    warning = "NO SANDBOX: the agent can read and change everything that this user can (agents.sandbox = none)"
+    warning = "NO SANDBOX: the agent can read and change everything that this user can (agent.sandbox = none)"
 
     def wrap(self, box: Box, argv: tuple[str, ...]) -> Launch:
         """As it is, with its cleared environment and a HOME of its own."""
@@ -100,7 +100,7 @@ class Bubblewrap:
     @property
     def warning(self) -> str:
         """An open network is worth saying."""
-        return "the sandbox has this machine's network (agents.network = host)" if self._network else ""
+        return "the sandbox has this machine's network (agent.network = host)" if self._network else ""
 
     def wrap(self, box: Box, argv: tuple[str, ...]) -> Launch:
         """The bubblewrap command; the environment is inherited from it, so no value is in its arguments."""
@@ -166,7 +166,7 @@ def choose(settings: AgentSettings, *, probed: bool = False) -> Sandbox:
     if settings.sandbox == "none":
         return NoSandbox()
     if settings.sandbox not in {"auto", "bubblewrap"}:
-        raise AgentError(f"agents.sandbox = {settings.sandbox!r} is not one of auto, bubblewrap, none")
+        raise AgentError(f"agent.sandbox = {settings.sandbox!r} is not one of auto, bubblewrap, none")
     program = shutil.which("bwrap")
     if program is None:
         raise AgentError(f"no agent is run without a sandbox, and bubblewrap is not installed: {_ADVICE}")

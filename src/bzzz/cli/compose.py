@@ -26,8 +26,6 @@ from bzzz.hive.client import HttpHive
 from bzzz.journal.store import SqliteJournal
 from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.mesh.libp2p_transport import Libp2pTransport
-from bzzz.mesh.zenoh_settings import TlsFiles, ZenohSettings
-from bzzz.mesh.zenoh_transport import ZenohTransport
 from bzzz.ports import Transport
 from bzzz.runtime.clock import SystemClock
 from bzzz.runtime.event_log import EventLog, LoggedEvent
@@ -62,7 +60,7 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
     profile = Profile(
         peer=transport.peer_id,
         agent=config.name,
-        incarnation=journal.next_incarnation(),
+        incarnation=journal.next_incarnation(least=int(clock.wall_s())),
         seed=secrets.token_hex(16),
         capabilities=_capabilities(config),
         specialization=config["node.specialization"],
@@ -104,6 +102,10 @@ def _transport(config: Config, data_dir: Path) -> Transport:
 
 
 def _zenoh_transport(config: Config, data_dir: Path) -> Transport:
+    # A node on libp2p has no need of them.
+    from bzzz.mesh.zenoh_settings import TlsFiles, ZenohSettings
+    from bzzz.mesh.zenoh_transport import ZenohTransport
+
     secret = secret_path(config)
     if secret.exists():
         raise UsageError(
@@ -128,6 +130,10 @@ def _agent_settings(config: Config, data_dir: Path, peer: str) -> AgentSettings:
         folder=data_dir,
         node=peer,
         sandbox=config["agent.sandbox"],
+        sandbox_paths=tuple(map(Path, config["agent.readable"])),
+        network=config["agent.network"],
+        path=config["agent.path"],
+        author_email=config["agent.author_email"],
         check_required=config["agent.check_required"],
         trusted_associations=config["forge.associations"],
     )

@@ -18,6 +18,9 @@ ADDRESS_FILE = "api.json"
 TIMEOUT_S = 5.0
 
 DataDir = typer.Option(None, "--data-dir", help="The node's data folder.", envvar="BZZZ_DATA_DIR")
+Settings = typer.Option(
+    None, "--config", "-c", help="The node's settings, which name that folder.", envvar="BZZZ_CONFIG"
+)
 Url = typer.Option(None, "--url", help="The node's local API, instead of looking for it.", envvar="BZZZ_API_URL")
 Json = typer.Option(False, "--json", help="Print JSON instead of a table.")
 
@@ -36,6 +39,19 @@ def remove_address(data_dir: Path) -> None:
     (data_dir / ADDRESS_FILE).unlink(missing_ok=True)
 
 
+def node_folder(data_dir: Path | None, file: Path | None) -> Path | None:
+    """The data folder that was named: itself, or by the settings of the node; ``None`` where neither was.
+
+    Raises:
+        SettingError: the settings are wrong.
+    """
+    if data_dir is not None or file is None:
+        return data_dir
+    from bzzz.config import load
+
+    return load(file, os.environ, {}).data_dir
+
+
 def api_url(data_dir: Path | None, url: str | None) -> str:
     """Where the local API is.
 
@@ -49,7 +65,9 @@ def api_url(data_dir: Path | None, url: str | None) -> str:
     try:
         return str(json.loads(path.read_text())["url"])
     except (OSError, ValueError, KeyError, TypeError):
-        raise UsageError(f"{path}: no node runs here; start one with 'bzzz up', or name its --data-dir") from None
+        raise UsageError(
+            f"{path}: no node runs here; start one with 'bzzz up', or name its --config or --data-dir"
+        ) from None
 
 
 def get(data_dir: Path | None, url: str | None, path: str) -> Any:
@@ -82,12 +100,21 @@ def get(data_dir: Path | None, url: str | None, path: str) -> Any:
 
 
 @contextlib.contextmanager
-def answer(data_dir: Path | None, url: str | None, path: str) -> Iterator[Any]:
+def answer(data_dir: Path | None, url: str | None, path: str, file: Path | None = None) -> Iterator[Any]:
     """One answer of the local API, to be read within; what it lacks is an error of whoever gave it.
+
+    Args:
+        data_dir: the node's folder, where its address is; else the usual one.
+        url: its address itself, with which nothing is looked for.
+        path: what to ask for.
+        file: the node's settings, which name its folder where ``data_dir`` does not.
 
     Raises:
         UsageError, ServiceUnavailable, ServiceNonsense: as ``get``.
+        SettingError: ``file`` is wrong.
     """
+    if not url:
+        data_dir = node_folder(data_dir, file)
     found = get(data_dir, url, path)
     try:
         yield found

@@ -6,19 +6,21 @@ from pathlib import Path
 
 import typer
 
-from bzzz.cli.local import DataDir, Json, Url, answer
+from bzzz.cli.local import DataDir, Json, Settings, Url, answer
 from bzzz.cli.table import show, show_json
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def peers(data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool = Json) -> None:
+def peers(
+    file: Path | None = Settings, data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool = Json
+) -> None:
     """Show the nodes that the one here knows, and how busy they are.
 
     Example:  bzzz peers --json
     """
-    with answer(data_dir, url, "/peers") as found:
+    with answer(data_dir, url, "/peers", file) as found:
         if as_json:
             show_json(found)
             return

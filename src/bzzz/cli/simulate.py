@@ -7,6 +7,7 @@ status 1 if an invariant did not hold.
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from typing import Annotated
 
@@ -19,6 +20,8 @@ from bzzz.simulation.world import Scale
 
 NODES_MAX = 5_000
 TASKS_MAX = 100_000
+PROCESSES_MAX = 256
+WORLDS_A_PROCESS = 16
 STORIES_MAX = 3
 FRESH_SEEDS = 2**31
 
@@ -56,6 +59,9 @@ def simulate(
     faults: Annotated[
         str, typer.Option(help=f"none, all, or of {', '.join(FaultKind)}; with commas between.")
     ] = "none",
+    processes: Annotated[
+        int | None, typer.Option(min=1, max=PROCESSES_MAX, help="How many at once; one for each core if left out.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Play the claim protocol in seeded worlds with faults, and check that it holds.
@@ -68,7 +74,9 @@ def simulate(
     count = seeds if seeds is not None else (1 if seed is not None else 100)
     typer.echo(f"first seed {first}", err=as_json)
     summary = Summary(scale, tuple(kind.value for kind in kinds))
-    for result, elapsed_s in run_worlds(first, count, scale, kinds):
+    # For few worlds a process costs more than it brings.
+    at_once = processes or max(1, min(len(os.sched_getaffinity(0)), count // WORLDS_A_PROCESS))
+    for result, elapsed_s in run_worlds(first, count, scale, kinds, processes=at_once):
         summary.add(result, elapsed_s)
     for violation in summary.violations[:STORIES_MAX]:
         typer.echo(f"seed {violation.seed}: {violation.checker} does not hold: {violation.detail}", err=True)

@@ -6,19 +6,21 @@ from pathlib import Path
 
 import typer
 
-from bzzz.cli.local import DataDir, Json, Url, answer
+from bzzz.cli.local import DataDir, Json, Settings, Url, answer
 from bzzz.cli.table import show, show_json
 
 app = typer.Typer(add_completion=False)
 
 
 @app.command()
-def tasks(data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool = Json) -> None:
+def tasks(
+    file: Path | None = Settings, data_dir: Path | None = DataDir, url: str | None = Url, as_json: bool = Json
+) -> None:
     """Show the tasks that the node here knows, open ones first.
 
     Example:  bzzz tasks --json | jq '.tasks[] | select(.state == "held")'
     """
-    with answer(data_dir, url, "/tasks") as found:
+    with answer(data_dir, url, "/tasks", file) as found:
         if as_json:
             show_json(found)
             return

@@ -10,7 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -82,18 +82,21 @@ async def _run(composed: Composed, config: Config, interruption: Interruption) -
 
 @contextlib.asynccontextmanager
 async def _local_api(composed: Composed, config: Config) -> AsyncIterator[None]:
-    import uvicorn
+    """The local API's address is taken at once, and served when the mesh is up: it is imported no earlier.
 
-    from bzzz.web.local_api import create_local_api
+    Importing what serves it takes half a second, in which a node would look for no peers.
+    """
+    listener = _listen(config["api.host"], config["api.port"])
+    serving = asyncio.create_task(_serve(composed, config, listener))
+    try:
+        yield
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+        listener.close()
 
-    class Server(uvicorn.Server):
-        """uvicorn without its own signal handlers: the node's come first."""
 
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    host, port = config["api.host"], config["api.port"]
+def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol named, asyncio turns Nagle's delay off; without, each answer can take 40 ms more.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -105,20 +108,43 @@ async def _local_api(composed: Composed, config: Config) -> AsyncIterator[None]:
     except OSError as error:
         listener.close()
         raise UsageError(f"the local API cannot listen on {host}:{port}: {error.strerror}; set api.port") from None
-    url = f"http://{'[::1]' if family == socket.AF_INET6 else '127.0.0.1'}:{listener.getsockname()[1]}"
-    app = create_local_api(composed.node, composed.transport, composed.journal)
-    server = Server(
-        uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=API_STOP_S_MAX
-        )
-    )
+    return listener
+
+
+async def _serve(composed: Composed, config: Config, listener: socket.socket) -> None:
+    events = composed.node.events
+    async for event in events.follow():
+        if event["kind"] == "started":
+            break
+    server = await asyncio.to_thread(_make_server, composed)
+    host = "[::1]" if listener.family == socket.AF_INET6 else "127.0.0.1"
+    url = f"http://{host}:{listener.getsockname()[1]}"
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     leave_address(config.data_dir, url)
-    composed.node.events.tell("api", url=url)
+    events.tell("api", url=url)
     try:
-        yield
+        await asyncio.shield(serving)
     finally:
         remove_address(config.data_dir)
         server.should_exit = True
         await asyncio.gather(serving, return_exceptions=True)
-        listener.close()
+
+
+def _make_server(composed: Composed) -> Any:
+    import uvicorn
+
+    from bzzz.web.local_api import create_local_api
+
+    class Server(uvicorn.Server):
+        """uvicorn without its own signal handlers: the node's come first."""
+
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+    app = create_local_api(composed.node, composed.transport, composed.journal)
+    return Server(
+        uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=API_STOP_S_MAX
+        )
+    )

@@ -113,7 +113,25 @@ def _check_together(config: Config) -> None:
     if config["agent.kind"] == "command" and not config["agent.command"]:
         where = config.sources["agent.kind"]
         raise SettingError(where, "agent.command", [], 'agent.kind = "command" needs the program to run')
+    _check_readable(config)
     _check_mesh(config)
+
+
+SECRET_FILES = ("hive.key_file", "forge.token_file", "mesh.secret_file", "mesh.tls_key")
+SECRET_TABLES = ("forge.token_files", "agent.environment_files")
+
+
+def _check_readable(config: Config) -> None:
+    # An agent that may read these could join the mesh, or write to the forge, as this node.
+    named = [config[key] for key in SECRET_FILES]
+    for key in SECRET_TABLES:
+        named += config[key].values()
+    kept = [config.data_dir, *(Path(name).expanduser() for name in named if name)]
+    for folder in config["agent.readable"]:
+        for path in kept:
+            if path.resolve().is_relative_to(Path(folder).resolve()):
+                allowed = f"{path} lies in it, which no agent may read; name the programs' own folders"
+                raise SettingError(config.sources["agent.readable"], "agent.readable", folder, allowed)
 
 
 ZENOH_ALONE = ("mesh.tls_certificate", "mesh.tls_key", "mesh.tls_ca", "mesh.routers")

@@ -152,6 +152,30 @@ def folder(value: Any) -> str:
     return path(value)
 
 
+def folders(value: Any) -> tuple[str, ...]:
+    """Folders by their whole names, ``~`` expanded."""
+    found = tuple(path(name) for name in texts(value))
+    if not all(os.path.isabs(name) and os.path.normpath(name) != "/" for name in found):  # noqa: PTH117
+        raise ValueError("folders are needed that begin with / or ~, and not / itself")
+    return found
+
+
+def search_path(value: Any) -> str:
+    """Folders with ``:`` between, as in ``PATH``; nothing for the usual ones."""
+    if value == "":
+        return ""
+    if not isinstance(value, str):
+        raise ValueError("folders with : between are needed, as in PATH")
+    return ":".join(folders(value.split(":")))
+
+
+def mail_address(value: Any) -> str:
+    """The address in a commit."""
+    if not isinstance(value, str) or not re.fullmatch(r"[^\s<>@\"]{1,100}@[A-Za-z0-9.-]{1,100}", value):
+        raise ValueError("an address such as agents@example.org is needed")
+    return value
+
+
 def _table(value: Any, name: str, form: str) -> dict[str, str]:
     if not isinstance(value, Mapping) or not all(
         isinstance(k, str) and re.fullmatch(form, k) and isinstance(v, str) for k, v in value.items()

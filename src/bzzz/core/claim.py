@@ -99,6 +99,9 @@ TRANSITIONS: Mapping[tuple[ClaimState, ClaimEvent], ClaimState] = MappingProxyTy
         (S.RELEASING, E.SWAP_WON): S.IDLE,
         (S.RELEASING, E.SWAP_LOST): S.IDLE,
         (S.RELEASING, E.SWAP_REFUSED): S.IDLE,
+        # A delivery that was refused when it was sent again had landed all the same.
+        (S.RELEASING, E.DELIVERY_FOUND): S.PUBLISHING,
+        (S.ESCALATING, E.DELIVERY_FOUND): S.PUBLISHING,
         (S.ESCALATING, E.SWAP_WON): S.IDLE,
         (S.ESCALATING, E.SWAP_LOST): S.IDLE,
         (S.ESCALATING, E.SWAP_REFUSED): S.IDLE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from bzzz.core.claim import ClaimEvent, ClaimState, advance
-from bzzz.core.event import AttemptEnded, Recovered
+from bzzz.core.event import AttemptEnded, Recovered, SwapEnded
 from bzzz.core.message import Hint
 from bzzz.core.reclaim import HeldView
 from bzzz.core.record import ClaimRecord, Observation, RecordState, Version
@@ -17,13 +17,17 @@ NEVER_MS = -(2**53)
 
 @dataclass(slots=True)
 class Pending:
-    """The one write under way: sent, or about to be sent again until its end is known."""
+    """The one write under way: sent, or about to be sent again until its end is known.
+
+    ``refused`` is the refusal of its last sending, while it is read whether an earlier one was carried out.
+    """
 
     record: ClaimRecord
     expected: Version | None
     purpose: str
     checking: bool = False
     uncertain: bool = False
+    refused: SwapEnded | None = None
     tries: int = 0
 
 

@@ -66,6 +66,7 @@ class Holding:
         self.rescue = Rescue(context)
         self.reopening = Reopening(context, swaps, self._claimant)
         self.recovery.settle = self.rescue.settle = self._settle
+        self.publishing.save = self.rescue.nothing_unsaved
         swaps.settled = self._settled
 
     # --- how writes end ---------------------------------------------------------------------------------
@@ -173,6 +174,10 @@ class Holding:
             ctx.emit(Report(entry.task.id, record.epoch, kind, data))
             ctx.notice("info", f"{kind}: {record.reason}", entry.task.id)
         elif event.end is SwapEnd.LOST:
+            if event.standing is not None and is_own(event.standing, record, RecordState.DELIVERED):
+                # Refused when it was sent last, and an earlier sending of it has landed since.
+                self.publishing.found_delivered(entry, event.standing)
+                return
             entry.happen(ClaimEvent.SWAP_LOST)
         else:
             entry.happen(ClaimEvent.SWAP_REFUSED)

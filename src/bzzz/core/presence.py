@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 from bzzz.core.context import Context
 from bzzz.core.effect import ProbePeer, Publish
 from bzzz.core.event import PeerDown, PeerUp, ProbeEnded
@@ -12,6 +14,12 @@ from bzzz.core.watch import Watch
 
 HELLO_STEPS_MS = (100, 1_000, 4_000)
 """A newcomer is greeted more than once: a first message can go before its subscription has come."""
+GREETING_NODES_MAX = 10
+"""In a mesh of more, nodes greet in turn, and none again before all have had theirs.
+
+For a greeting goes to everybody: if all N greeted every newcomer, N that come would cost N * N messages, each of
+them received N times. Nobody learns less by it: every heartbeat says all that a greeting says.
+"""
 
 
 class Presence:
@@ -21,6 +29,7 @@ class Presence:
         self._ctx = context
         self._pursuit = pursuit
         self._watch = watch
+        self._greeted_ms: int | None = None
 
     def begin(self) -> None:
         """This node is up: greet, and go on with heartbeats."""
@@ -41,13 +50,20 @@ class Presence:
         )
 
     def heartbeat_due(self) -> None:
-        """Say that this node is there."""
+        """Say that this node is there and what it can do, so that who came late knows within one interval."""
         ctx = self._ctx
-        ctx.emit(Publish(COORDINATION_TOPIC, self.availability()))
+        self._introduce()
         ctx.timers.set(("heartbeat",), ctx.now_ms + ctx.policy.heartbeat_interval_ms)
 
     def hello_due(self, place: int) -> None:
         """Tell newcomers what this node can do and what it holds, and soon what there is to do."""
+        ctx = self._ctx
+        self._greeted_ms = ctx.now_ms
+        self._introduce()
+        if place:
+            ctx.timers.set_earlier(("announce",), ctx.now_ms)
+
+    def _introduce(self) -> None:
         ctx = self._ctx
         profile = ctx.profile
         ctx.emit(
@@ -64,12 +80,26 @@ class Presence:
             )
         )
         ctx.emit(Publish(COORDINATION_TOPIC, self.availability()))
-        if place:
-            ctx.timers.set_earlier(("announce",), ctx.now_ms)
 
     def _greet(self) -> None:
+        ctx = self._ctx
+        round_ms = self._greeting_round_ms()
+        first_ms = ctx.now_ms
+        if round_ms:
+            first_ms += _turn(ctx.profile.peer, round_ms)
+            if self._greeted_ms is not None:
+                first_ms = max(first_ms, self._greeted_ms + round_ms)
         for place, wait_ms in enumerate(HELLO_STEPS_MS):
-            self._ctx.timers.set_earlier(("hello", place), self._ctx.now_ms + wait_ms)
+            if wait_ms >= round_ms or not place:
+                ctx.timers.set_earlier(("hello", place), first_ms + wait_ms)
+
+    def _greeting_round_ms(self) -> int:
+        """How long it takes until every node has had its turn to greet; nothing in a small mesh."""
+        policy = self._ctx.policy
+        nodes = len(self._ctx.membership.live_peers())
+        if nodes <= GREETING_NODES_MAX:
+            return 0
+        return min(policy.heartbeat_interval_ms, nodes * policy.hello_spacing_ms)
 
     def member_changed(self, member: Member) -> None:
         """A member is new, came back, started anew, or left."""
@@ -148,3 +178,8 @@ class Presence:
     def evidence_due(self, peer: str) -> None:
         """Refusals are old enough to count."""
         self._pursuit.consider_held_by(peer)
+
+
+def _turn(peer: str, round_ms: int) -> int:
+    """When in a round a node greets: the same for it each time, and another for every node."""
+    return int.from_bytes(hashlib.blake2b(peer.encode(), digest_size=4).digest(), "big") % round_ms

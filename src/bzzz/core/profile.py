@@ -39,7 +39,7 @@ class Policy:
     rate_limited_cooldown_ms: int = 300_000
 
     heartbeat_interval_ms: int = 30_000
-    hello_spacing_ms: int = 500
+    hello_spacing_ms: int = 100
     silent_after_ms: int = 95_000
     probe_interval_ms: int = 1_000
     probe_interval_max_ms: int = 30_000
@@ -65,7 +65,7 @@ class Policy:
     audit_interval_ms: int = 600_000
     settle_ms: int = 1_500
     settle_max_ms: int = 8_000
-    announce_interval_ms: int = 60_000
+    announce_interval_ms: int = 30_000
     announce_batch_max: int = 20
 
     retry_ms: int = 1_000

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from bzzz.core.claim import ClaimEvent, ClaimState
 from bzzz.core.claimant import Claimant
 from bzzz.core.context import Context
@@ -15,12 +17,13 @@ from bzzz.core.task import TaskId
 
 
 class Publishing:
-    """From a delivery that stands to its pull request."""
+    """From a delivery that stands to its pull request; ``save`` keeps work whose branch may not be there."""
 
     def __init__(self, context: Context, pursuit: Pursuit, claimant: Claimant) -> None:
         self._ctx = context
         self._pursuit = pursuit
         self._claimant = claimant
+        self.save: Callable[[Entry], object] = _nobody
 
     def publish(self, entry: Entry) -> None:
         """The delivery stands: find or open its pull request."""
@@ -68,6 +71,12 @@ class Publishing:
         wait_ms = ctx.backoff_ms(entry.tries, event.retry_after_ms)
         if event.final:
             wait_ms = max(wait_ms, ctx.policy.watch_interval_max_ms)
+            # Perhaps there is no branch to open it from: a server that is not atomic may refuse it alone.
+            self.save(entry)
         level = "error" if event.final else "warning"
         ctx.notice(level, f"the pull request is not open yet: {event.detail}", event.task)
         ctx.timers.set(("pull", event.task), ctx.now_ms + wait_ms)
+
+
+def _nobody(entry: Entry) -> None:
+    raise AssertionError(f"work of {entry.task.id} has nobody to save it")

@@ -205,6 +205,10 @@ class Pursuit:
             # Heard of meanwhile, and not read: make sure again.
             ctx.ask_forge(entry, read_claim=True)
             return
+        if claim is not None and not self._others_asked(entry, claim):
+            # When its turn came something else was believed, perhaps a falsehood: that it had been given back.
+            self._stand_down(entry)
+            return
         expected = standing.version if standing is not None else None
         if event.claim_read and event.standing is None and entry.standing_since_ms <= entry.confirm_asked_ms:
             expected = None  # the ref was removed by hand; epochs go on from what is remembered

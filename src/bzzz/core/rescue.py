@@ -68,6 +68,8 @@ class Rescue:
         entry = self._ctx.entries.get(task)
         if entry is not None and entry.state in (ClaimState.HELD, ClaimState.LOSING):
             self.settle(entry)
+        elif entry is not None and entry.state is ClaimState.PUBLISHING:
+            self.nothing_unsaved(entry)
 
 
 def _nobody(entry: Entry) -> None:

@@ -4,6 +4,9 @@ Whatever the answer, or none: a record's nonce in the ledger means that it was w
 fate is never given up in favour of another one. The ref is read; if the record stands, it was won; if what
 was expected still stands, the very same record is sent again (sending it twice is sending it once, for the
 bytes and therefore the commit are the same); anything else there means that it was lost.
+
+A refusal for good says how this sending ended and nothing of an earlier one. So a delivery that was refused, and
+whatever else was once of unknown fate, is read before the holder acts on it.
 """
 
 from __future__ import annotations
@@ -53,15 +56,23 @@ class Swaps:
             event = replace(event, end=SwapEnd.WON)
         if event.end is SwapEnd.UNCERTAIN or (event.end in (SwapEnd.WON, SwapEnd.LOST) and standing is None):
             self._ctx.counters["swaps_uncertain"] += 1
-            pending.checking = pending.uncertain = True
-            self._ctx.timers.cancel(("swap", entry.task.id))
-            self._ctx.ask_ledger(entry)
+            pending.uncertain = True
+            self._look(entry, pending)
         elif event.end is SwapEnd.UNAVAILABLE and pending.uncertain:
             # Nothing was written this time, but an earlier sending may still land: it is seen through.
             self.retry_later(entry, event.retry_after_ms)
+        elif event.end is SwapEnd.REFUSED and (pending.uncertain or pending.purpose == "deliver"):
+            pending.refused = event
+            self._look(entry, pending)
         else:
             pending.checking = False
             self._finish(entry, pending, event)
+
+    def _look(self, entry: Entry, pending: Pending) -> None:
+        """Have the ledger say how a write ended."""
+        pending.checking = True
+        self._ctx.timers.cancel(("swap", entry.task.id))
+        self._ctx.ask_ledger(entry)
 
     def read(self, entry: Entry, standing: Observation | None) -> bool:
         """A reading came; true if it answered the question of a write of unknown fate."""
@@ -72,6 +83,9 @@ class Swaps:
         version = standing.version if standing is not None else None
         if standing is not None and standing.record.nonce == pending.record.nonce:
             end = SwapEnd.WON
+        elif version == pending.expected and pending.refused is not None:
+            self._finish(entry, pending, replace(pending.refused, standing=standing))
+            return True
         elif version == pending.expected:
             self.retry_later(entry, None)
             return True

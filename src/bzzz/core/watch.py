@@ -87,7 +87,8 @@ class Watch:
         self._hive_failures = 0
         if {r.key: r for r in event.repositories} != ctx.repositories:
             ctx.emit(KeepRepositories(event.repositories))
-            ctx.notice("info", f"{len(event.repositories)} repositories to work on")
+            count = len(event.repositories)
+            ctx.notice("info", f"{count} {'repository' if count == 1 else 'repositories'} to work on")
         self.adopt(event.repositories)
         ctx.timers.set(("repositories",), ctx.now_ms + ctx.policy.repositories_interval_ms)
 
@@ -96,7 +97,8 @@ class Watch:
         ctx = self._ctx
         if not self.hive_trouble:
             known = len(ctx.repositories)
-            ctx.notice("warning", f"{event.detail}; going on with the {known} repositories known before")
+            those = "one repository" if known == 1 else f"{known} repositories"
+            ctx.notice("warning", f"{event.detail}; going on with the {those} known before")
         self.hive_trouble = event.detail
         self._hive_failures += 1
         wait_ms = min(ctx.policy.repositories_interval_ms, ctx.policy.retry_ms << min(self._hive_failures, 16))
@@ -134,7 +136,13 @@ class Watch:
     def changed(self, repository: str) -> None:
         """A hint that something changed there; any repository, if the name is empty."""
         for key, watched in self.watched.items():
-            if watched.watching and repository in ("", key):
+            if not watched.watching or repository not in ("", key):
+                continue
+            if watched.reading:
+                # What is being read may have passed the place of this change already: a deadline set here would
+                # be moved by the end of the reading.
+                watched.again = True
+            else:
                 spaced_ms = 0 if watched.read_ms is None else watched.read_ms + self._ctx.policy.watch_spacing_ms
                 self._ctx.timers.set_earlier(("watch", key), max(self._ctx.now_ms, spaced_ms))
         if repository and repository not in self._ctx.repositories:
@@ -221,6 +229,7 @@ class Watch:
         if watched is None:
             return
         watched.reading = False
+        watched.again = False  # the next try reads whatever changed meanwhile, and not sooner than the forge allows
         watched.failures += 1
         if event.detail not in watched.told and len(watched.told) < TROUBLES_TOLD_MAX:
             watched.told.add(event.detail)

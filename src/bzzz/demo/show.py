@@ -91,10 +91,11 @@ class Show:
         for node in self._board.nodes.values():
             colour = _COLOUR.get(node.state, "white")
             nodes.add_row(node.name, f"[{colour}]{node.state}[/]", str(node.done), escape(node.doing))
-        tasks = Table(box=None, pad_edge=False, show_edge=False)
-        for heading, width in (("issue", 17), ("state", 13), ("node", 8), ("epoch", 5), ("title", None)):
-            # Only titles give way when the terminal is narrow.
-            tasks.add_column(heading, no_wrap=True, overflow="ellipsis", min_width=width)
+        # Titles get what the others leave. Without widths of their own, those would give way to long titles.
+        tasks = Table(box=None, pad_edge=False, show_edge=False, expand=True)
+        for heading, width in (("issue", 17), ("state", 13), ("node", 8), ("epoch", 5)):
+            tasks.add_column(heading, no_wrap=True, overflow="ellipsis", width=width)
+        tasks.add_column("title", no_wrap=True, overflow="ellipsis", ratio=1)
         for task in self._board.tasks.values():
             colour = _COLOUR.get(task.state, "red")
             tasks.add_row(

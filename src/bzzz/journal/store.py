@@ -87,11 +87,12 @@ class SqliteJournal:
             )
         self._db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
-    def next_incarnation(self) -> int:
-        """Count one more start."""
+    def next_incarnation(self, least: int) -> int:
+        """Number one more start: above all numbers of this file, and no less than ``least``."""
         row = self._db.execute(
-            "INSERT INTO counter VALUES ('incarnation', 1) "
-            "ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value"
+            "INSERT INTO counter VALUES ('incarnation', max(1, :least)) "
+            "ON CONFLICT (name) DO UPDATE SET value = max(value + 1, :least) RETURNING value",
+            {"least": least},
         ).fetchone()
         return int(row[0])
 

@@ -2,7 +2,7 @@
 
 libp2p runs on trio alone, and a node on asyncio; so the engine has a thread, whose death must not go
 unnoticed: ``on_end`` tells it, with the reason, and every call that was waiting fails. Starting another is
-the owner's decision.
+the owner's decision. ``call_home`` is the way back, for what peers ask.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import trio
@@ -86,6 +86,40 @@ class TrioThread:
         if self._token is not None:
             with contextlib.suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(function, *args)
+
+    async def call_home(self, function: Callable[..., Coroutine[Any, Any, T]], *args: Any) -> T:
+        """The other way: in the trio program, run ``function(*args)`` in the asyncio loop and give what it gives.
+
+        Cancelled here, it is cancelled there.
+
+        Raises:
+            TransportError: the loop is over, or it was cancelled there.
+        """
+        token, over = trio.lowlevel.current_trio_token(), trio.Event()
+        tasks: list[asyncio.Task[T]] = []
+
+        def ended(_: object) -> None:
+            with contextlib.suppress(trio.RunFinishedError):
+                token.run_sync_soon(over.set)
+
+        def begin() -> None:
+            task = self._loop.create_task(function(*args))
+            tasks.append(task)
+            task.add_done_callback(ended)
+
+        try:
+            self._loop.call_soon_threadsafe(begin)
+        except RuntimeError:
+            raise TransportError(_GONE) from None
+        try:
+            await over.wait()
+        except trio.Cancelled:
+            # Begun by now, for the loop takes what it is told in order.
+            self._tell(_cancel_all, tasks)
+            raise
+        if tasks[0].cancelled():
+            raise TransportError("it was cancelled")
+        return tasks[0].result()
 
     async def stop(self, timeout_s: float) -> bool:
         """Cancel ``main`` and wait for its end; whether it came in time."""
@@ -171,6 +205,11 @@ def describe(error: BaseException | None) -> str:
         return "it ended without an error"
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
+
+
+def _cancel_all(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
 
 
 def _succeed(answer: asyncio.Future[T], result: T) -> None:

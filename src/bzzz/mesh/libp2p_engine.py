@@ -18,7 +18,7 @@ from libp2p.abc import INotifee
 from libp2p.peer.peerstore import create_signed_peer_record
 from multiaddr import Multiaddr
 
-from bzzz.errors import TransportError
+from bzzz.errors import RequestFailed, TransportError
 from bzzz.mesh.address import Address, expand_wildcard, parse_address, useful_addresses
 from bzzz.mesh.address_gossip import ADDRESS_TOPIC
 from bzzz.mesh.identity import Identity
@@ -26,8 +26,10 @@ from bzzz.mesh.interface import read_own_ips
 from bzzz.mesh.libp2p_dialler import Dialler
 from bzzz.mesh.libp2p_gossip import AddressGossip
 from bzzz.mesh.libp2p_host import build_host
+from bzzz.mesh.libp2p_request import REQUEST_PROTOCOL, Answer, RequestStreams
 from bzzz.mesh.libp2p_service import GuardedManager
 from bzzz.mesh.mesh_secret import MeshSecret
+from bzzz.mesh.request_desk import RequestDesk
 from bzzz.mesh.settings import MeshSettings
 from bzzz.ports import PeerConnected, PeerDisconnected, Received, TransportEvent
 
@@ -46,6 +48,8 @@ class Engine:
         emit: takes every event; called in this thread.
         counts: of this node, over all lives; written in this thread alone.
         secret: of the mesh, where it has one.
+        desk: admits requests.
+        answer: gives the answer to a request of a peer; awaited in this thread.
     """
 
     def __init__(
@@ -57,6 +61,8 @@ class Engine:
         counts: Counter[str],
         *,
         secret: MeshSecret | None = None,
+        desk: RequestDesk,
+        answer: Answer,
     ) -> None:
         self._settings = settings
         self._listen = [parse_address(text) for text in listen]
@@ -80,6 +86,8 @@ class Engine:
         self._pubsub, self._router = parts.pubsub, parts.router
         self._gate, self._admission, self._conduct = parts.gate, parts.admission, parts.conduct
         self._swarm.register_notifee(_Links(self))
+        self._requests = RequestStreams(self._host, desk, answer, self._misbehaved)
+        self._host.set_stream_handler(REQUEST_PROTOCOL, self._requests.take)
         self._gossip: AddressGossip | None = None
         self._dialler = Dialler(
             str(self._id),
@@ -134,6 +142,16 @@ class Engine:
     async def publish(self, topic: str, payload: bytes) -> None:
         """Sign and send."""
         await self._pubsub.publish(topic, payload)
+
+    async def request(self, peer: str, data: bytes, timeout_s: float) -> bytes:
+        """Ask a peer, and give the answer's bytes.
+
+        Raises:
+            RequestFailed: there is none.
+        """
+        if not self.is_connected(peer):
+            raise RequestFailed("unconnected", peer, "there is no connection to it")
+        return await self._requests.ask(peer, data, timeout_s)
 
     async def want(self, addresses: tuple[Address, ...], lasting: bool) -> None:
         """Keep a connection to the peer these addresses name."""

@@ -80,7 +80,9 @@ class LiveYamux(Yamux):  # type: ignore[misc]
             self._misbehaved("pings", 1.0)
             return
         async with self._write_lock:
-            with trio.move_on_after(self._settings.write_timeout_s) as writing:
+            # Whoever is cancelled meanwhile must not leave half a frame, after which there is no going on.
+            deadline = trio.current_time() + self._settings.write_timeout_s
+            with trio.CancelScope(deadline=deadline, shield=True) as writing:
                 await self.secured_conn.write(data)
         if writing.cancelled_caught:
             # Half a frame may be out, so there is no going on.

@@ -23,19 +23,22 @@ from bzzz.mesh.discovery import MdnsDiscovery
 from bzzz.mesh.dns_discovery import DnsDiscovery
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.inbox import Inbox
-from bzzz.mesh.libp2p_version import require_libp2p
+from bzzz.mesh.libp2p_import import leave_out
 from bzzz.mesh.mesh_secret import MeshSecret, load_secret
 from bzzz.mesh.name_resolver import Resolver, SystemResolver
 from bzzz.mesh.probe import probe_address
 from bzzz.mesh.redial import redial_delay_s
+from bzzz.mesh.request import Request
+from bzzz.mesh.request_desk import RequestDesk
 from bzzz.mesh.revocation import RevokedFile
 from bzzz.mesh.settings import MeshSettings
-from bzzz.ports import PeerDisconnected, Probe, TransportEvent, TransportRestarted
+from bzzz.ports import PeerDisconnected, Probe, RequestHandler, TransportEvent, TransportRestarted
 
 if TYPE_CHECKING:
     from bzzz.mesh.libp2p_engine import Engine
 
 _STATIC = "static"
+_DOWN = "the mesh engine is down and being started again; try again soon"
 _NOT_RUNNING = "the mesh is not running: start it first, and only once"
 _log = logging.getLogger("bzzz.mesh")
 
@@ -67,6 +70,7 @@ class Libp2pTransport:
         self._watching: asyncio.Task[None] | None = None
         self._topics: set[str] = set()
         # One counter a thread, for adding to a count is not atomic.
+        self._desk = RequestDesk(settings.requests)
         self._counts: Counter[str] = Counter()
         self._engine_counts: Counter[str] = Counter()
         self._inbox: Inbox | None = None
@@ -150,9 +154,34 @@ class Libp2pTransport:
         if len(payload) > self._settings.payload_bytes_max:
             raise PayloadTooLarge(len(payload), self._settings.payload_bytes_max)
         if self._thread is None or self._engine is None:
-            raise TransportError("the mesh engine is down and being started again; try again soon")
+            raise TransportError(_DOWN)
         await self._thread.call(self._engine.publish, topic, payload)
         self._counts["published"] += 1
+
+    def serve(self, kind: str, handler: RequestHandler) -> None:
+        """Answer requests of ``kind``.
+
+        Raises:
+            TransportError: it cannot be a kind.
+        """
+        self._desk.serve(kind, handler)
+
+    async def request(self, peer: str, kind: str, payload: bytes, timeout_s: float) -> bytes:
+        """Ask one connected peer, and give its answer.
+
+        Raises:
+            PayloadTooLarge, RequestFailed, TransportError: as the port says.
+        """
+
+        async def send(data: bytes) -> bytes:
+            thread, engine = self._thread, self._engine
+            if thread is None or engine is None:
+                raise TransportError(_DOWN)
+            return await thread.call(engine.request, peer, data, timeout_s)
+
+        if self._inbox is None or self._stopped:
+            raise TransportError(_NOT_RUNNING)
+        return await self._desk.ask(peer, Request(kind, timeout_s, payload), send)
 
     async def dial(self, address: str) -> None:
         """Keep a connection to this peer.
@@ -194,6 +223,7 @@ class Libp2pTransport:
         inbox = self._inbox
         return {
             **dict(self._engine_counts),
+            **self._desk.counts(),
             **dict(self._counts),
             "published": self._counts["published"],
             "received": 0 if inbox is None else inbox.received,
@@ -210,12 +240,19 @@ class Libp2pTransport:
         box: list[Engine] = []
 
         async def main(ready: Callable[[], None]) -> None:
-            # Here, in the thread, as the import takes a second; and after the check, as it might fail.
-            require_libp2p()
+            # Here, in the thread, as the import takes long; and after the version's check, as it might fail.
+            leave_out()
             from bzzz.mesh.libp2p_engine import Engine  # noqa: PLC0415
 
             engine = Engine(
-                self._settings, self._identity, listen, inbox.put, self._engine_counts, secret=self._secret
+                self._settings,
+                self._identity,
+                listen,
+                inbox.put,
+                self._engine_counts,
+                secret=self._secret,
+                desk=self._desk,
+                answer=partial(thread.call_home, self._desk.answer),
             )
             engine.revoke(self._revoked)
             box.append(engine)

@@ -6,15 +6,18 @@ Delivery is immediate and in order; faults are the simulator's business, not thi
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Mapping
 
-from bzzz.errors import PayloadTooLarge, TransportError
+from bzzz.errors import PayloadTooLarge, RequestFailed, TransportError
 from bzzz.mesh.address import Address, parse_address
 from bzzz.mesh.identity import Identity
 from bzzz.mesh.inbox import Inbox
+from bzzz.mesh.request import BOUNDS, Request, RequestBounds
+from bzzz.mesh.request_desk import RequestDesk
 from bzzz.mesh.settings import PAYLOAD_BYTES_MAX
-from bzzz.ports import PeerConnected, PeerDisconnected, Probe, Received, TransportEvent
+from bzzz.ports import PeerConnected, PeerDisconnected, Probe, Received, RequestHandler, TransportEvent
 
 _FIRST_PORT = 40_000
 _IP = "127.0.0.1"
@@ -92,6 +95,7 @@ class MemoryTransport:
         *,
         payload_bytes_max: int = PAYLOAD_BYTES_MAX,
         receive_queue_messages_max: int = 4096,
+        requests: RequestBounds = BOUNDS,
     ) -> None:
         self._network = network
         self._identity = identity
@@ -102,6 +106,8 @@ class MemoryTransport:
         self._inbox: Inbox | None = None
         self._address: Address | None = None
         self._stopped = False
+        self.desk = RequestDesk(requests)
+        self._answering: set[asyncio.Task[bytes]] = set()
         self.wanted: set[str] = set()
 
     @property
@@ -129,6 +135,8 @@ class MemoryTransport:
     async def stop(self) -> None:
         """Leave the network; a second call does nothing."""
         self._stopped = True
+        for answering in self._answering:
+            answering.cancel()
         self._network.detach(self)
         if self._inbox is not None:
             self._inbox.close()
@@ -155,6 +163,46 @@ class MemoryTransport:
         for node in self._network.reachable(self.peer_id):
             if node.has_joined(topic):
                 node.notice(Received(topic, self.peer_id, bytes(payload)))
+
+    def serve(self, kind: str, handler: RequestHandler) -> None:
+        """Answer requests of ``kind``.
+
+        Raises:
+            TransportError: it cannot be a kind.
+        """
+        self.desk.serve(kind, handler)
+
+    async def request(self, peer: str, kind: str, payload: bytes, timeout_s: float) -> bytes:
+        """Ask one connected peer, and give its answer.
+
+        Raises:
+            PayloadTooLarge, RequestFailed, TransportError: as the port says.
+        """
+
+        async def send(data: bytes) -> bytes:
+            for node in self._network.neighbours(self.peer_id):
+                if node.peer_id == peer:
+                    return await node.asked(self.peer_id, data)
+            raise RequestFailed("unconnected", peer, "there is no connection to it")
+
+        self._running()
+        return await self.desk.ask(peer, Request(kind, timeout_s, payload), send)
+
+    async def asked(self, peer: str, data: bytes) -> bytes:
+        """The answer to a neighbour's request; its work goes on when the neighbour waits no longer."""
+        refusal = self.desk.admit(peer)
+        if refusal is not None:
+            return refusal
+        answering = asyncio.create_task(self.desk.answer(peer, data))
+        self._answering.add(answering)
+        answering.add_done_callback(lambda _: self.desk.leave(peer))
+        answering.add_done_callback(self._answering.discard)
+        try:
+            return await asyncio.shield(answering)
+        except asyncio.CancelledError:
+            if not answering.cancelled():
+                raise
+            raise RequestFailed("cut", self.peer_id, "it was stopped") from None
 
     async def dial(self, address: str) -> None:
         """Keep a connection to this peer, now or when it starts.
@@ -198,6 +246,7 @@ class MemoryTransport:
         """Counts since start."""
         inbox = self._inbox
         return {
+            **self.desk.counts(),
             **self._counts,
             "published": self._counts["published"],
             "received": 0 if inbox is None else inbox.received,

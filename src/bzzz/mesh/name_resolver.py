@@ -11,9 +11,6 @@ import asyncio
 import socket
 from typing import Protocol
 
-import dns.asyncresolver
-import dns.exception
-
 _FAMILIES = {"dns": socket.AF_UNSPEC, "dns4": socket.AF_INET, "dns6": socket.AF_INET6}
 
 
@@ -53,6 +50,10 @@ class SystemResolver:
 
     async def texts(self, name: str) -> list[str]:
         """Texts of ``name``."""
+        # Here, as it takes a third of a second to import, and most nodes never need it.
+        import dns.asyncresolver  # noqa: PLC0415
+        import dns.exception  # noqa: PLC0415
+
         try:
             answer = await dns.asyncresolver.resolve(name, "TXT", search=True)
         except dns.exception.DNSException as error:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bzzz.mesh.request import BOUNDS, RequestBounds
+
 PAYLOAD_BYTES_MAX = 900_000
 SERVICE_TAG = "_p2p._udp.local."
 PREDECESSOR_SERVICE_TAG = "bzzz-peer-discovery.local."
@@ -53,6 +55,7 @@ class MeshSettings:
         handshakes_per_ip_max: of those, from one address.
         streams_per_connection_max: opened by the other side; more are refused.
         discovered_peers_max: peers remembered from discovery; more are counted and left.
+        requests: what requests may cost.
         start_timeout_s: for the engine to come up.
         stop_timeout_s: for connections to be closed orderly.
     """
@@ -91,6 +94,7 @@ class MeshSettings:
     handshakes_per_ip_max: int = 32
     streams_per_connection_max: int = 64
     discovered_peers_max: int = 256
+    requests: RequestBounds = BOUNDS
     start_timeout_s: float = 30.0
     stop_timeout_s: float = 5.0
 

@@ -111,7 +111,8 @@ def _common(settings: ZenohSettings, connect: Sequence[Address]) -> dict[str, An
         "transport/unicast/accept_timeout": handshake_ms,
         "transport/unicast/open_timeout": handshake_ms,
         "transport/link/protocols": ["tls" if settings.tls else "tcp"],
-        "transport/link/rx/max_message_size": settings.payload_bytes_max + _ENVELOPE_BYTES_MAX,
+        "transport/link/rx/max_message_size": _ENVELOPE_BYTES_MAX
+        + max(settings.payload_bytes_max, settings.requests.bytes_max),
         "transport/link/tx/lease": lease_ms,
         "transport/link/tx/keep_alive": KEEPALIVES_A_LEASE,
         "transport/link/tx/queue/size/data": _TRANSMIT_BATCHES,

@@ -23,13 +23,15 @@ from typing import Any, Protocol
 
 import zenoh
 
-from bzzz.errors import PeerError, TransportError
+from bzzz.errors import PeerError, RequestFailed, TransportError
 from bzzz.mesh.address import Address
 from bzzz.mesh.identity import Identity
 from bzzz.mesh.interface import read_own_ips
+from bzzz.mesh.request_desk import RequestDesk
 from bzzz.mesh.zenoh_config import dialling_config, main_config, routed_config
 from bzzz.mesh.zenoh_key import KeySpace
 from bzzz.mesh.zenoh_presence import Presence, PresenceTable, read_presence, write_presence
+from bzzz.mesh.zenoh_request import OnRequest, ZenohRequests
 from bzzz.mesh.zenoh_seen import SeenMessages
 from bzzz.mesh.zenoh_session import check_readable, one_line, open_session, remote_ip_of, reserve
 from bzzz.mesh.zenoh_settings import ZenohSettings
@@ -60,6 +62,8 @@ class Engine:
         on_event: takes what came in; called from the reading threads.
         on_relay: takes what is to be run in the thread of this engine's methods, or says that there is no room;
             called from the reading threads.
+        desk: admits requests.
+        on_request: takes the requests that were admitted; called from the reading threads.
     """
 
     def __init__(
@@ -69,6 +73,9 @@ class Engine:
         admits: Callable[[str], bool],
         on_event: Callable[[TransportEvent], None],
         on_relay: Callable[[Callable[[], None]], bool],
+        *,
+        desk: RequestDesk,
+        on_request: OnRequest,
     ) -> None:
         self._settings = settings
         self._own_peer = identity.peer_id
@@ -78,6 +85,14 @@ class Engine:
         self._on_relay = on_relay
         self._keys = KeySpace(settings.mesh_name)
         self._mesh = settings.mesh_name.encode()
+        self._requests = ZenohRequests(
+            self._signer,
+            identity.peer_id,
+            settings.mesh_name,
+            desk=desk,
+            check_admitted=self._check_admitted,
+            on_request=on_request,
+        )
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._topics: frozenset[str] = frozenset()
@@ -153,6 +168,19 @@ class Engine:
         except (zenoh.ZError, ValueError) as error:
             raise TransportError(f"cannot publish on {topic[:80]!r}: {one_line(error)}") from None
 
+    def request(self, peer: str, data: bytes, timeout_s: float) -> bytes:
+        """Ask a connected peer, and wait for the answer's bytes. May run beside the other methods.
+
+        Raises:
+            RequestFailed: there is none.
+        """
+        with self._lock:
+            viewers = self._table.viewers_of(peer)
+        for session in self._sessions:
+            if str(session.zid()) in viewers:
+                return self._requests.ask(session, peer, data, timeout_s)
+        raise RequestFailed("unconnected", peer, "there is no connection to it")
+
     def hear(self, topics: frozenset[str]) -> None:
         """From now on hand on what comes on these topics.
 
@@ -217,6 +245,8 @@ class Engine:
             allowed_origin=zenoh.Locality.REMOTE,
         )
         self._follow(messages, lambda sample: self._heard(session, sample))
+        # And can be asked.
+        self._follow(self._requests.declare(session), self._requests.take)
         links = session.info.declare_transport_events_listener(
             zenoh.handlers.FifoChannel(INCOMING_MAX), history=True
         )

@@ -126,6 +126,14 @@ class PresenceTable:
             self._ips.pop(session, None)
         return self._judge(self._peers_of(session))
 
+    def viewers_of(self, peer: str) -> set[str]:
+        """The own sessions through which a connected peer can be reached."""
+        return {
+            viewer
+            for (viewer, named, session), (_, routed) in self._presences.items()
+            if named == peer and (routed or session in self._links)
+        }
+
     def _peers_of(self, session: str) -> tuple[str, ...]:
         return tuple({peer for _, peer, named in self._presences if named == session})
 

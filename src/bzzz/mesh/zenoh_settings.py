@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from bzzz.mesh.request import BOUNDS, RequestBounds
 from bzzz.mesh.settings import DEFAULT_MESH_NAME, PAYLOAD_BYTES_MAX
 
 
@@ -50,6 +51,7 @@ class ZenohSettings:
         handshake_timeout_s: for a connection to prove who it is.
         redial_base_s: the first pause before an address is tried again; it doubles.
         redial_max_s: the longest such pause.
+        requests: what requests may cost.
         start_timeout_s: for the engine to come up.
         stop_timeout_s: for connections to be closed orderly.
     """
@@ -74,5 +76,6 @@ class ZenohSettings:
     handshake_timeout_s: float = 5.0
     redial_base_s: float = 0.25
     redial_max_s: float = 15.0
+    requests: RequestBounds = BOUNDS
     start_timeout_s: float = 30.0
     stop_timeout_s: float = 5.0

@@ -19,6 +19,8 @@ from bzzz.mesh.identity import Identity, peer_id_of
 
 MESSAGE = b"bzzz mesh message v1"
 PRESENCE = b"bzzz mesh presence v1"
+REQUEST = b"bzzz mesh request v1"
+ANSWER = b"bzzz mesh answer v1"
 AUTHORS_CACHED_MAX = 1024
 _PUBLIC_BYTES = 32
 SEAL_BYTES = _PUBLIC_BYTES + 64

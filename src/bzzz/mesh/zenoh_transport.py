@@ -24,13 +24,16 @@ from bzzz.mesh.identity import load_identity
 from bzzz.mesh.inbox import Inbox
 from bzzz.mesh.probe import probe_address
 from bzzz.mesh.redial import redial_delay_s
+from bzzz.mesh.request import Request
+from bzzz.mesh.request_desk import RequestDesk
 from bzzz.mesh.zenoh_settings import ZenohSettings
-from bzzz.ports import Probe, TransportEvent
+from bzzz.ports import Probe, RequestHandler, TransportEvent
 
 if TYPE_CHECKING:
     from bzzz.mesh.zenoh_engine import Engine
 
 T = TypeVar("T")
+REPLY_THREADS_MAX = 4
 _NOT_RUNNING = "the mesh is not running: start it first, and only once"
 _log = logging.getLogger("bzzz.mesh")
 
@@ -66,6 +69,12 @@ class ZenohTransport:
         self._seeking: asyncio.Task[None] | None = None
         # One thread, so that messages leave in the order in which they were published.
         self._thread = ThreadPoolExecutor(1, "bzzz-mesh")
+        # Asking waits for answers, and answering for who is slow to take them.
+        self._asking = ThreadPoolExecutor(settings.requests.asked_max, "bzzz-mesh-asking")
+        self._replying = ThreadPoolExecutor(REPLY_THREADS_MAX, "bzzz-mesh-replying")
+        self._desk = RequestDesk(settings.requests)
+        self._answering: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting = 0
         self._relaying = threading.BoundedSemaphore(settings.outbound_queue_messages_max)
         self._stopped = False
@@ -89,6 +98,7 @@ class ZenohTransport:
         if self._inbox is not None or self._stopped:
             raise TransportError("this transport was started before; make a new one")
         self._inbox = Inbox(self._settings.receive_queue_messages_max)
+        self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
                 self._engine = await self._call(self._open, self._inbox)
@@ -115,7 +125,10 @@ class ZenohTransport:
                     await self._call(self._engine.close)
             except TimeoutError:
                 _log.warning("the mesh engine did not end within %g s; left behind", self._settings.stop_timeout_s)
-        self._thread.shutdown(wait=False)
+        for answering in self._answering:
+            answering.cancel()
+        for pool in (self._thread, self._asking, self._replying):
+            pool.shutdown(wait=False)
         if self._inbox is not None:
             self._inbox.close()
 
@@ -148,6 +161,28 @@ class ZenohTransport:
         finally:
             self._waiting -= 1
         self._counts["published"] += 1
+
+    def serve(self, kind: str, handler: RequestHandler) -> None:
+        """Answer requests of ``kind``.
+
+        Raises:
+            TransportError: it cannot be a kind.
+        """
+        self._desk.serve(kind, handler)
+
+    async def request(self, peer: str, kind: str, payload: bytes, timeout_s: float) -> bytes:
+        """Ask one connected peer, and give its answer.
+
+        Raises:
+            PayloadTooLarge, RequestFailed, TransportError: as the port says.
+        """
+        engine = self._running()
+
+        async def send(data: bytes) -> bytes:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._asking, engine.request, peer, data, timeout_s)
+
+        return await self._desk.ask(peer, Request(kind, timeout_s, payload), send)
 
     async def dial(self, address: str) -> None:
         """Keep a connection to this address. Who answers there is known by its presence, not by the address.
@@ -193,6 +228,7 @@ class ZenohTransport:
         inbox = self._inbox
         return {
             **({} if self._engine is None else self._engine.counts()),
+            **self._desk.counts(),
             **self._counts,
             "published": self._counts["published"],
             "received": 0 if inbox is None else inbox.received,
@@ -208,7 +244,15 @@ class ZenohTransport:
             raise TransportError(
                 f'Zenoh cannot be loaded ({error}); install eclipse-zenoh, or set mesh.engine = "libp2p"'
             ) from None
-        engine = Engine(self._settings, self._identity, self._admits, inbox.put, self._relay)
+        engine = Engine(
+            self._settings,
+            self._identity,
+            self._admits,
+            inbox.put,
+            self._relay,
+            desk=self._desk,
+            on_request=self._asked,
+        )
         engine.hear(frozenset(self._topics))
         try:
             engine.open(tuple(self._wanted))
@@ -242,6 +286,30 @@ class ZenohTransport:
         with contextlib.suppress(RuntimeError):  # stopped just now
             self._thread.submit(send).add_done_callback(lambda _: self._relaying.release())
         return True
+
+    def _asked(self, peer: str, data: bytes, reply: Callable[[bytes], None]) -> None:
+        """Called from the engine's reading threads."""
+
+        def begin() -> None:
+            task = asyncio.create_task(self._answer(peer, data, reply), name="mesh-answer")
+            self._answering.add(task)
+            task.add_done_callback(self._answering.discard)
+
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # over just now
+                loop.call_soon_threadsafe(begin)
+
+    async def _answer(self, peer: str, data: bytes, reply: Callable[[bytes], None]) -> None:
+        try:
+            answer = await self._desk.answer(peer, data)
+            await asyncio.get_running_loop().run_in_executor(self._replying, reply, answer)
+        except Exception as error:
+            # The session broke, or the transport is being stopped.
+            self._desk.drop("cut")
+            _log.debug("an answer to %s was not sent: %r", peer, error)
+        finally:
+            self._desk.leave(peer)
 
     def _tell_topics(self) -> None:
         if self._engine is not None:

@@ -231,4 +231,4 @@ class AttemptShell:
 
     def _attempt_id(self, task: TaskId, record: ClaimRecord) -> str:
         # The nonce's start tells apart two attempts under one epoch (after a restart).
-        return f"{self._attempt_prefix(task, record.epoch)}{self._incarnation:06d}.{record.nonce[:8]}"
+        return f"{self._attempt_prefix(task, record.epoch)}{self._incarnation:010d}.{record.nonce[:8]}"

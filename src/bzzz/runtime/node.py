@@ -106,6 +106,9 @@ class Node:
             await self._shells.transport.start()
             transport = self._shells.transport
             self.events.tell("started", peer=transport.peer_id, addresses=list(transport.addresses))
+            if not self.has_hive and not self._known:
+                text = "no Hive is set, so there are no repositories to work on; set hive.url"
+                self.events.tell("notice", level="warning", text=text)
             loops += [asyncio.create_task(self._guarded(name, loop)) for name, loop in self._loops()]
             self.feed(Started(tuple(self._known.values()), recovered))
             await stop.wait()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import multiprocessing
 import time
 from collections.abc import Collection, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +15,8 @@ from bzzz.simulation.flaw import Flaw
 from bzzz.simulation.world import Scale, Violation, World, WorldResult
 
 WIDTH = 80
+WORLDS_AT_ONCE = 4
+"""How many worlds a process is given at a time; few, so that all end at about the same moment."""
 STORY_LINES = 60
 STORY_CHARS = 240
 
@@ -130,13 +135,28 @@ class Summary:
 
 
 def run_worlds(
-    first_seed: int, seeds: int, scale: Scale, faults: Collection[FaultKind], flaw: Flaw | None = None
+    first_seed: int,
+    seeds: int,
+    scale: Scale,
+    faults: Collection[FaultKind],
+    flaw: Flaw | None = None,
+    *,
+    processes: int = 1,
 ) -> Iterator[tuple[WorldResult, float]]:
-    """Play worlds of consecutive seeds; gives each result with the seconds it took."""
-    for seed in range(first_seed, first_seed + seeds):
-        began = time.perf_counter()
-        result = World(seed, scale, faults=faults, flaw=flaw).run()
-        yield result, time.perf_counter() - began
+    """Play worlds of consecutive seeds; gives each result, in order, with the seconds that it took one process."""
+    play = functools.partial(_play, scale=scale, faults=tuple(faults), flaw=flaw)
+    numbers = range(first_seed, first_seed + seeds)
+    if processes == 1:
+        yield from map(play, numbers)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(play, numbers, chunksize=WORLDS_AT_ONCE)
+
+
+def _play(seed: int, scale: Scale, faults: tuple[FaultKind, ...], flaw: Flaw | None) -> tuple[WorldResult, float]:
+    began = time.perf_counter()
+    result = World(seed, scale, faults=faults, flaw=flaw).run()
+    return result, time.perf_counter() - began
 
 
 def story(violation: Violation, scale: Scale, faults: Collection[FaultKind], flaw: Flaw | None = None) -> list[str]:

@@ -42,7 +42,7 @@ def test_without_bubblewrap_nothing_is_run_and_the_way_out_is_told(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     for name in ("auto", "bubblewrap"):
-        with pytest.raises(AgentError, match=r"bubblewrap is not installed: install .* agents.sandbox = \"none\""):
+        with pytest.raises(AgentError, match=r"bubblewrap is not installed: install .* agent.sandbox = \"none\""):
             choose(_settings(tmp_path, sandbox=name))
     assert choose(_settings(tmp_path, sandbox="none")).name == "none"
 

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 from tests.support.bare_repository import BareRepository
 
-from bzzz.cli import local, main, printer, table
+from bzzz.cli import local, main, printer, status, table
 from bzzz.cli.main import COMMANDS
 from bzzz.cli.printer import Printer
 from bzzz.core.record import ClaimRecord, Holder, RecordState
@@ -182,6 +182,14 @@ def test_a_reader_that_has_seen_enough_is_no_error() -> None:
     )
     assert (done.returncode, done.stdout) == (0, b"[")
     assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(1.5, "1 s"), (60, "1 min 0 s"), (3_725, "1 h 2 min"), (90_000, "1 d 1 h"), (8_640_000, "100 d 0 h")],
+)
+def test_how_long_a_node_runs_is_told_in_its_two_largest_units(seconds: float, told: str) -> None:
+    assert status._span(seconds) == told
 
 
 # --- tables and JSON ------------------------------------------------------------------------------------
@@ -363,6 +371,18 @@ def test_a_node_is_found_by_the_address_it_left(tmp_path: Path, node: str) -> No
         local.api_url(tmp_path, None)
 
 
+def test_the_settings_that_a_node_was_started_with_find_it_too(tmp_path: Path, node: str) -> None:
+    folder, file = tmp_path / "data", tmp_path / "bzzz.toml"
+    folder.mkdir()
+    file.write_text(f'[node]\ndata_dir = "{folder}"\n')
+    local.leave_address(folder, f"{node}/as")
+    for command in ("status", "peers", "tasks"):
+        assert run(command, "--json", "-c", str(file)) == 0
+    assert run("peers", "-c", str(file), "--data-dir", str(tmp_path)) == 2, "a folder that is named comes first"
+    assert run("peers", "--json", "-c", str(tmp_path / "none.toml"), "--url", f"{node}/as") == 0, "an address, too"
+    assert run("peers", "-c", str(tmp_path / "none.toml")) == 2
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "{}", "3"])
 def test_an_address_that_cannot_be_read_is_no_node(tmp_path: Path, content: str) -> None:
     (tmp_path / local.ADDRESS_FILE).write_text(content)
@@ -467,3 +487,18 @@ def test_a_node_starts_is_found_and_ends_in_order(tmp_path: Path, number: signal
 
 def test_the_modules_of_the_commands_are_those_of_the_table() -> None:
     assert all(module.startswith("bzzz.cli.") and text.endswith(".") for module, text in COMMANDS.values())
+
+
+def test_ctrl_c_in_a_class_body_while_a_command_is_imported_ends_as_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Before Python 3.12 it leaves the class body as a RuntimeError, whose cause it is."""
+    (tmp_path / "bzzz_interrupted.py").write_text(
+        "try:\n    raise KeyboardInterrupt\nexcept BaseException as it:\n    raise RuntimeError from it\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(main, "COMMANDS", {"broken": ("bzzz_interrupted", "Never runs.")})
+    with pytest.raises(SystemExit) as ended:
+        main.main(["broken"])
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == ""

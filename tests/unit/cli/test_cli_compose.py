@@ -52,6 +52,24 @@ async def test_a_node_is_wired_from_its_settings_and_shows_no_secret(tmp_path: P
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
 
 
+def test_what_contains_an_agent_is_as_the_settings_say(tmp_path: Path) -> None:
+    from bzzz.cli.compose import _agent_settings
+
+    flags = {
+        "agent.network": "host",
+        "agent.readable": f"~/.nvm,{tmp_path}",
+        "agent.path": f"{tmp_path}/bin:/usr/bin",
+        "agent.author_email": "agents@example.org",
+    }
+    usual = _agent_settings(load(None, {}, {}), tmp_path, "peer")
+    assert (usual.network, usual.sandbox_paths, usual.path) == ("none", (), "")
+    settings = _agent_settings(load(None, {}, flags), tmp_path, "peer")
+    assert settings.network == "host"
+    assert settings.sandbox_paths == (Path("~/.nvm").expanduser(), tmp_path)
+    assert settings.path == f"{tmp_path}/bin:/usr/bin"
+    assert settings.author_email == "agents@example.org"
+
+
 def judged(tmp_path: Path, **changes: Any) -> Task | str:
     from bzzz.cli.compose import _admission
 

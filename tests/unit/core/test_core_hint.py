@@ -205,6 +205,24 @@ def test_whoever_has_a_sign_of_the_holders_life_objects_and_that_delays() -> Non
     assert not of(taker.run(taker.policy.claim_ttl_s * 1_000 - 5_000), fx.ConfirmTask)
 
 
+def test_a_liar_who_says_that_a_silent_holder_gave_back_does_not_spare_asking_the_others() -> None:
+    node = OneCore()
+    node.start()
+    node.other_claims("paused")
+    node.listed()
+    node.run(node.policy.claim_ttl_s * 1_000 - 3_000)
+    effects = node.hear("liar", claim_word("paused", 1, RecordState.RELEASED)) + node.run(2_000)
+    assert only(effects, fx.ConfirmTask).read_claim
+    node.run(2_000)
+    effects = node.confirm()
+    assert not of(effects, fx.SwapClaim), (
+        "by now it is silent for long, and nobody was asked for a sign of its life"
+    )
+    asked = [one.message for one in of(effects, fx.Publish) if isinstance(one.message, Discussion)]
+    assert [message.data["node_id"] for message in asked] == ["paused"]
+    assert of(node.run(node.policy.objection_wait_ms + 2_000), fx.ConfirmTask), "nobody had one"
+
+
 def test_a_liar_who_vouches_for_the_dead_delays_a_bounded_number_of_times() -> None:
     node = OneCore()
     node.start()

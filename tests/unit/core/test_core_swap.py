@@ -187,3 +187,85 @@ def test_a_delivery_ends_rightly_after_any_three_answers(ends: tuple[ev.SwapEnd,
     else:
         assert node.state is ClaimState.DELIVERING
     assert len(node.ledger.branches) == delivered
+
+
+def refused_delivery() -> tuple[OneCore, fx.DeliverWork]:
+    """A delivery whose answer was lost, and that is refused for good when it is sent again."""
+    node = OneCore()
+    node.start()
+    node.held()
+    write = only(node.ended(), fx.DeliverWork)
+    node.answer(write, ev.SwapEnd.UNCERTAIN)
+    node.read()
+    assert of(node.run(node.policy.retry_max_ms), fx.DeliverWork) == [write]
+    return node, write
+
+
+def test_a_delivery_that_landed_unheard_is_not_given_back_when_its_repetition_is_refused_for_good() -> None:
+    node, write = refused_delivery()
+    assert node.take(write), "the first sending lands late"
+    effects = node.answer(write, ev.SwapEnd.REFUSED)
+    assert only(effects, fx.ReadClaim)
+    assert not of(effects, fx.SaveWork)
+    assert only(node.read(), fx.OpenPull).record == write.record
+    assert node.state is ClaimState.PUBLISHING
+
+
+@pytest.mark.parametrize("once_lost", [True, False])
+def test_a_delivery_refused_for_good_is_given_back_once_it_was_read_that_it_does_not_stand(once_lost: bool) -> None:
+    if once_lost:
+        node, write = refused_delivery()
+    else:
+        node = OneCore()
+        node.start()
+        node.held()
+        write = only(node.ended(), fx.DeliverWork)
+    assert only(node.answer(write, ev.SwapEnd.REFUSED), fx.ReadClaim)
+    node.step(ev.ClaimNotRead(TASK.id, "away"))
+    assert node.state is ClaimState.DELIVERING, "nobody knows"
+    assert of(node.run(node.policy.retry_max_ms), fx.ReadClaim)
+    assert only(node.read(), fx.SaveWork)
+    release = only(node.step(ev.WorkSaved(TASK.id, 1, "refs/1")), fx.SwapClaim)
+    assert release.record.state is RecordState.RELEASED
+    assert write.record.branch is not None
+    assert write.record.branch in (release.record.reason or "")
+
+
+def test_a_delivery_that_lands_after_its_refusal_was_read_is_published_by_its_holder() -> None:
+    node, write = refused_delivery()
+    node.answer(write, ev.SwapEnd.REFUSED)
+    node.read()
+    release = only(node.step(ev.WorkSaved(TASK.id, 1, "refs/1")), fx.SwapClaim)
+    assert node.take(write), "the first sending lands later than anything"
+    assert only(node.answer(release), fx.OpenPull).record == write.record
+    node.step(ev.PullFound(TASK.id, "https://forge.example/1"))
+    assert node.state is ClaimState.IDLE
+
+
+def test_a_claim_of_unknown_fate_is_read_before_its_refusal_is_believed() -> None:
+    node = OneCore()
+    node.start()
+    write = node.claiming()
+    node.answer(write, ev.SwapEnd.UNCERTAIN)
+    node.read()
+    again = only(node.run(node.policy.retry_max_ms), fx.SwapClaim)
+    assert node.take(write), "the first sending lands late"
+    assert only(node.answer(again, ev.SwapEnd.REFUSED), fx.ReadClaim)
+    assert of(node.read(), fx.StartAttempt)
+
+
+def test_work_whose_branch_is_not_there_though_its_claim_is_delivered_is_saved() -> None:
+    """A server that hides work branches moves the claim and refuses the branch."""
+    node = OneCore()
+    node.start()
+    node.held()
+    write = only(node.ended(), fx.DeliverWork)
+    assert node.take(write)
+    node.answer(write, ev.SwapEnd.REFUSED)
+    assert only(node.read(), fx.OpenPull)
+    effects = node.step(ev.PullNotFound(TASK.id, "no such branch", final=True))
+    assert only(effects, fx.SaveWork).epoch == 1
+    node.step(ev.WorkNotSaved(TASK.id, 1, "away"))
+    assert of(node.run(60_000), fx.SaveWork)
+    node.step(ev.WorkSaved(TASK.id, 1, "refs/bzzz/rescue/7/1"))
+    assert not of(node.step(ev.PullNotFound(TASK.id, "no such branch", final=True)), fx.SaveWork), "once"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -69,6 +70,23 @@ def test_a_terminal_shows_nodes_and_tasks_with_titles_as_they_are(monkeypatch: p
         show.console.print(show._frame())
     assert "Mend [bold]the[/] gate" in out.getvalue()
     assert "claimed" in out.getvalue()
+
+
+def test_on_a_terminal_of_80_columns_only_titles_give_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long title once left no room for who holds the task."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    board = filled()
+    board.opened("demo/stockroom#3", "The list cannot be read at a glance: no columns " * 3, 0.0)
+    out = Terminal()
+    with Show(board, quiet=False, out=out) as show:
+        show.console.print(show._frame())
+    lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line).rstrip() for line in out.getvalue().splitlines()]
+    head = next(line for line in lines if line.startswith("issue"))
+    assert head.split() == ["issue", "state", "node", "epoch", "title"]
+    row = next(line for line in lines if line.startswith(KEY))
+    assert row.split()[1:4] == ["claimed", "walnut", "1"]
+    assert max(map(len, lines)) <= 80
 
 
 def test_the_end_is_a_table_that_fits_80_columns() -> None:

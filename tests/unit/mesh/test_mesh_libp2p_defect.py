@@ -9,6 +9,8 @@ import asyncio
 import importlib.metadata
 import logging
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -508,6 +510,29 @@ async def test_another_version_of_the_library_is_refused(
         await mesh.node("a")
     monkeypatch.undo()
     assert importlib.metadata.version("libp2p") == libp2p_version.LIBP2P_VERSION
+
+
+STARTED = """
+import asyncio, sys, pathlib
+from bzzz.mesh.libp2p_transport import Libp2pTransport
+from bzzz.mesh.settings import MeshSettings
+
+async def main():
+    transport = Libp2pTransport(MeshSettings(pathlib.Path(sys.argv[1]), ("/ip4/127.0.0.1/tcp/0",), mdns=False))
+    await transport.start()
+    await transport.stop()
+
+asyncio.run(main())
+print(" ".join(sys.modules))
+"""
+
+
+def test_a_node_starts_without_what_the_library_brings_along_for_nothing(tmp_path: Path) -> None:
+    """Importing all of the library takes half of a node's start; speaks for ``bzzz.mesh.libp2p_import``."""
+    command = [sys.executable, "-c", STARTED, str(tmp_path / "identity.key")]
+    loaded = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
+    assert "libp2p.pubsub.gossipsub" in loaded
+    assert {"aioquic", "OpenSSL", "requests", "dns.resolver", "zenoh"} & set(loaded) == set()
 
 
 async def test_frames_are_split_wherever_the_stream_breaks_them() -> None:

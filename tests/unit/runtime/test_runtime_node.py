@@ -289,9 +289,16 @@ async def test_without_hive_the_journals_repositories_are_worked_on_and_it_is_sa
         warnings = [e["text"] for e in walnut.told("notice") if e["level"] == "warning"]
         (said,) = warnings
         assert "Hive http://hive.example" in said
-        assert "going on with the 1 repositories" in said
+        assert "going on with the one repository known before" in said
         world.hive.back()
         await walnut.until(lambda event: event.get("text") == "Hive is back")
+
+
+async def test_a_node_that_nobody_told_of_a_hive_says_that_it_has_nothing_to_work_on(world: World) -> None:
+    walnut = world.node(with_hive=False)
+    async with world.running(walnut):
+        said = await walnut.until(lambda event: event.get("level") == "warning")
+        assert "set hive.url" in str(said["text"])
 
 
 FORGE = "forge forge.example"

@@ -52,6 +52,17 @@ def test_the_same_seed_gives_the_same_figures() -> None:
     assert values[0] == values[1]
 
 
+def test_worlds_played_by_several_processes_are_the_same_worlds() -> None:
+    values = []
+    for processes in ("1", "3"):
+        words = ["--nodes", "3", "--tasks", "4", "--seeds", "9", "--seed", "7", "--faults", "all", "--json"]
+        result = RUNNER.invoke(APP, [*words, "--processes", processes])
+        assert result.exit_code == 0
+        value = json.loads(result.stdout)
+        values.append({name: value[name] for name in value if name not in ("elapsed_s", "worlds_per_minute")})
+    assert values[0] == values[1]
+
+
 def test_a_violation_ends_with_status_1_and_says_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("run_worlds", "story"):
         spoiled = functools.partial(getattr(command, name), flaw=Flaw.CLAIM_UNCHANGED)

@@ -96,12 +96,15 @@ def test_a_calm_fleet_writes_little_more_than_one_claim_a_task(nodes: int, tasks
 
 def test_worlds_with_all_faults_meet_what_they_are_for() -> None:
     """A world in which nothing is taken over, lost or answered twice would prove nothing."""
-    results = [World(seed, Scale(5, 20), faults=ALL).run() for seed in range(8)]
+    wanted = {"swaps_uncertain", "hints_refuted", "late_ticks", "claims_lost", "audits"}
+    results: list[WorldResult] = []
+    # A claim is lost to another node in one world of fifteen.
+    while len(results) < 8 or (wanted and len(results) < 60):
+        results.append(World(len(results), Scale(5, 20), faults=ALL).run())
+        wanted -= results[-1].counters.keys()
+    assert not wanted
     assert sum(result.reclaimed for result in results) >= 3
     assert sum(result.contended for result in results) >= 8
-    counters = [name for result in results for name in result.counters]
-    for name in ("swaps_uncertain", "hints_refuted", "late_ticks", "claims_lost", "audits"):
-        assert name in counters, name
 
 
 def test_the_digest_is_of_the_whole_story() -> None:

@@ -1,0 +1,28 @@
+"""``bzzz.__main__``: Ctrl-C while the command line is being imported ends it, without a word of where it was."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import ModuleType
+
+import pytest
+
+from bzzz import __main__ as entry
+
+
+def test_ctrl_c_ends_the_process_at_once_while_modules_are_imported_and_is_python_s_own_afterwards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    handlers = []
+
+    class Importing(ModuleType):
+        def __getattr__(self, name: str) -> object:
+            handlers.append(signal.getsignal(signal.SIGINT))
+            return lambda: handlers.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setitem(sys.modules, "bzzz.cli.main", Importing("bzzz.cli.main"))
+    entry.main()
+    assert handlers[0] == signal.SIG_DFL
+    assert handlers[-1] == before == signal.getsignal(signal.SIGINT)
