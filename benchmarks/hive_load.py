@@ -24,7 +24,7 @@ FILES = {
 
 
 IDLE_S_MAX = 30.0
-"""A connection that nothing was asked over for so long is made anew, as clients do: the server may have ended it."""
+"""A connection that nothing was asked over for so long is made anew: the server may have ended it."""
 
 
 class Line:
