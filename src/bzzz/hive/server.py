@@ -6,7 +6,6 @@ open for ever: so the streams are ended first.
 
 from __future__ import annotations
 
-import gc
 import socket
 
 import uvicorn
@@ -14,10 +13,6 @@ from fastapi import FastAPI
 
 from bzzz.hive.part import HiveParts
 from bzzz.hive.setting import HiveSettings
-
-GARBAGE_NEW_MIN = 50_000
-"""So many new objects before garbage is looked for: with thousands of tasks in memory each look takes long, and
-answers wait for it. What requests leave behind is freed without it; only cycles wait."""
 
 
 class HiveServer(uvicorn.Server):
@@ -43,13 +38,6 @@ class HiveServer(uvicorn.Server):
         )
         super().__init__(config)
         self._parts: HiveParts = app.state.hive
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start as uvicorn does; what is there by then is never looked at for garbage again."""
-        await super().startup(sockets)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(GARBAGE_NEW_MIN, 20, 50)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End the event streams, then stop as uvicorn does."""
