@@ -38,7 +38,7 @@ from benchmarks.hive_load import Line, Load, Measured, Task, calls_of, closed_lo
 NODES = 200
 PROJECTS = 20
 TASKS_PER_PROJECT = 500
-ROUND_S = 20.0
+ROUND_S = 15.0
 ROUNDS = 2
 LOOP_LINES = 8
 LOOP_S = 1.5
@@ -68,7 +68,7 @@ class Stage:
 
 
 def run() -> list[Row]:
-    """All results; about three minutes."""
+    """All results; some four minutes on two quiet cores."""
     folder = Path(tempfile.mkdtemp(prefix="bzzz-hive-"))
     try:
         return asyncio.run(_measure(folder))
