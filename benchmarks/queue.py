@@ -72,10 +72,10 @@ class Pool:
         self.processes: dict[str, asyncio.subprocess.Process] = {}
         self._readers: list[asyncio.Task[None]] = []
 
-    async def open(self, kind: str, address: str, token: str = "") -> None:
+    async def open(self, kind: str, address: str, token: str = "", most: int = max(WORKERS)) -> None:
         """Start all workers there will be, and wait until they are ready."""
         environment = {**os.environ, TOKEN_VARIABLE: token} if token else None
-        for name in (str(index) for index in range(max(WORKERS))):
+        for name in (str(index) for index in range(most)):
             self.processes[name] = await _spawn(kind, address, name, environment=environment)
         for name, process in self.processes.items():
             if (word := await _line(process)) != "ready":
@@ -117,12 +117,12 @@ def run() -> list[dict[str, Any]]:
 async def _measure(folder: Path) -> list[dict[str, Any]]:
     seconds: dict[tuple[str, str, int], list[float]] = {}
     async with _git_server(folder / "git") as (git_url, token):
-        await _claims("git http-backend", git_url, token, seconds)
+        await claims("git http-backend", git_url, token, seconds)
     async with _forge(folder / "forge") as (git_url, token):
-        await _claims("embedded forge", git_url, token, seconds)
+        await claims("embedded forge", git_url, token, seconds)
     with get_server(folder / "postgres") as server:
-        await _procrastinate(server.get_uri(), seconds)
-        await _pgqueuer(server.get_uri(), seconds)
+        await procrastinate_jobs(server.get_uri(), seconds)
+        await pgqueuer_jobs(server.get_uri(), seconds)
     return _results(seconds)
 
 
@@ -149,20 +149,30 @@ async def _forge(folder: Path) -> AsyncIterator[tuple[str, str]]:
         await _end(process)
 
 
-async def _claims(system: str, git_url: str, token: str, seconds: dict[tuple[str, str, int], list[float]]) -> None:
+async def claims(
+    system: str,
+    address: str,
+    token: str,
+    seconds: dict[tuple[str, str, int], list[float]],
+    *,
+    kind: str = "git",
+    counts: Sequence[int] = WORKERS,
+    jobs_at_once: int = JOBS_AT_ONCE,
+) -> None:
+    """Measure claims by workers of one kind (see ``queue_worker``), for each number of workers."""
     pool = Pool()
     try:
-        await pool.open("git", git_url, token)
+        await pool.open(kind, address, token, max(counts))
         number = 0
-        for count in WORKERS:
+        for count in counts:
             for how, jobs in (("ranked", JOBS_ALONE), ("raced", JOBS_RACED if count > 1 else 0)):
                 if jobs:
                     numbers = range(number + 1, number + WARM_UPS + jobs + 1)
                     number += len(numbers)
                     taken = [await _claim(pool, one, count, how) for one in numbers]
                     seconds[system, how, count] = taken[WARM_UPS:]
-            numbers = range(number + 1, number + JOBS_AT_ONCE + 1)
-            number += JOBS_AT_ONCE
+            numbers = range(number + 1, number + jobs_at_once + 1)
+            number += jobs_at_once
             seconds[system, "throughput", count] = [await _claim_all(pool, numbers, count)]
     finally:
         await pool.close()
@@ -206,7 +216,10 @@ async def _claim_all(pool: Pool, numbers: Sequence[int], count: int) -> float:
 # --- the databases ----------------------------------------------------------------------------------------------
 
 
-async def _procrastinate(uri: str, seconds: dict[tuple[str, str, int], list[float]]) -> None:
+async def procrastinate_jobs(
+    uri: str, seconds: dict[tuple[str, str, int], list[float]], counts: Sequence[int] = WORKERS
+) -> None:
+    """Measure procrastinate on this database."""
     app = procrastinate_app(uri)
     async with app.open_async():
         await app.schema_manager.apply_schema_async()
@@ -219,10 +232,13 @@ async def _procrastinate(uri: str, seconds: dict[tuple[str, str, int], list[floa
                 jobs: list[JSONDict] = [{"number": number} for number in numbers]
                 await task.batch_defer_async(*jobs)
 
-        await _jobs("procrastinate", uri, enqueue, seconds)
+        await _jobs("procrastinate", uri, enqueue, seconds, counts)
 
 
-async def _pgqueuer(uri: str, seconds: dict[tuple[str, str, int], list[float]]) -> None:
+async def pgqueuer_jobs(
+    uri: str, seconds: dict[tuple[str, str, int], list[float]], counts: Sequence[int] = WORKERS
+) -> None:
+    """Measure pgqueuer on this database."""
     app = await pgqueuer_app(uri)
     queries = app.qm.queries
     await queries.install()
@@ -234,15 +250,21 @@ async def _pgqueuer(uri: str, seconds: dict[tuple[str, str, int], list[float]]) 
             payloads: list[bytes | None] = [str(number).encode() for number in numbers]
             await queries.enqueue([TASK] * len(numbers), payloads, [0] * len(numbers))
 
-    await _jobs("pgqueuer", uri, enqueue, seconds)
+    await _jobs("pgqueuer", uri, enqueue, seconds, counts)
 
 
-async def _jobs(kind: str, uri: str, enqueue: Enqueue, seconds: dict[tuple[str, str, int], list[float]]) -> None:
+async def _jobs(
+    kind: str,
+    uri: str,
+    enqueue: Enqueue,
+    seconds: dict[tuple[str, str, int], list[float]],
+    counts: Sequence[int],
+) -> None:
     pool = Pool()
     try:
-        await pool.open(kind, uri)
+        await pool.open(kind, uri, most=max(counts))
         number = begun = 0
-        for count in WORKERS:
+        for count in counts:
             for name in list(pool.processes)[begun:count]:
                 pool.tell(name, "begin")
             begun = count

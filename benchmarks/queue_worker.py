@@ -21,6 +21,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import procrastinate
 import psycopg
@@ -28,6 +29,7 @@ from pgqueuer import Job, PgQueuer
 from pgqueuer.db import AsyncpgDriver, PsycopgDriver
 from tests.support.forge_server import running_forge
 
+from benchmarks.hive_load import Line
 from bzzz.core.record import ClaimRecord, Holder, RecordState
 from bzzz.core.task import Repository, TaskId
 from bzzz.ledger.git_ref import GitRefLedger
@@ -114,6 +116,26 @@ async def _git(git_url: str, name: str) -> None:
     await ledger.close()
 
 
+async def _hive(address: str, name: str) -> None:
+    """A client without git: Hive takes the ref for it. ``address`` is the project's."""
+    parts = urlsplit(address)
+    line = Line(parts.port or 80, os.environ[TOKEN_VARIABLE])
+    await line.call("GET", "/health")
+    lines = await _lines()
+    os.write(1, b"ready\n")
+    while words := (await lines.readline()).decode().split():
+        number = int(words[0])
+        about = {"task_number": number, "agent_id": f"client-{name}"}
+        status, _ = await line.call("POST", f"{parts.path}/claim", about)
+        _say("took" if status == 200 else "missed", number)
+        if status == 200 and "finish" in words:
+            ended = {**about, "status": "failed", "metadata": {"reason": "measured"}}
+            status, _ = await line.call("PUT", f"{parts.path}/status", ended)
+            assert status == 200
+            _say("finished", number)
+    line.close()
+
+
 async def _procrastinate(uri: str, name: str) -> None:
     app = procrastinate_app(uri)
     async with app.open_async():
@@ -154,6 +176,7 @@ def main() -> None:
         return
     kinds: dict[str, Callable[[str, str], Coroutine[Any, Any, None]]] = {
         "git": _git,
+        "hive": _hive,
         "procrastinate": _procrastinate,
         "pgqueuer": _pgqueuer,
     }

@@ -287,6 +287,13 @@ class Forge(Protocol):
     async def open_pull(self, repository: Repository, *, branch: str, base: str, title: str, body: str) -> Pull:
         """Open a pull request; found by head branch first, so that asking twice makes one."""
 
+    async def ask_reviewers(self, repository: Repository, number: int, reviewers: Sequence[str]) -> None:
+        """Ask people to review a pull request; who was asked before stays asked.
+
+        Raises:
+            ServiceConflict: one of them cannot be asked there.
+        """
+
     def counters(self) -> Mapping[str, int]:
         """Counts since start: requests, not_modified, writes, limited, errors."""
 
@@ -377,7 +384,8 @@ class AttemptFinished:
     """The attempt is over, its processes are gone, and what it made is safe in ``work`` if not ``None``.
 
     ``work`` may be there whatever the outcome: unproved work is rescued, never deleted. ``check`` tells
-    how the repository's check ended (command, exit status, seconds, the tail of its output).
+    how the repository's check ended (command, exit status, seconds, the tail of its output). ``shown`` is what
+    people may read of it afterwards, bounded: ``prompt``, ``answer``, ``diff``, ``files``.
     """
 
     attempt_id: str
@@ -388,6 +396,7 @@ class AttemptFinished:
     usage: Mapping[str, Any] = field(default_factory=dict)
     question: str = ""
     retry_after_s: float | None = None
+    shown: Mapping[str, Any] = field(default_factory=dict)
 
 
 AttemptEvent = AttemptStarted | AttemptProgressed | AttemptFinished

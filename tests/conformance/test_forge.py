@@ -181,6 +181,24 @@ async def test_opening_a_pull_request_twice_makes_one(
     assert not first.merged
 
 
+async def test_people_are_asked_to_review_and_who_was_asked_stays_asked(
+    client: GitHubForge, server: ForgeServer, repo: Repository, tmp_path: Path
+) -> None:
+    work_branch(server, repo, tmp_path)
+    pull = await client.open_pull(repo, branch="bzzz/task-1-abc", base="main", title="Fix it", body="")
+    for reviewers in (["ana"], ["bo", "ana"], []):
+        await client.ask_reviewers(repo, pull.number, reviewers)
+    url = f"{repo.api_url}/repos/{repo.key}/pulls/{pull.number}"
+    async with httpx.AsyncClient(trust_env=False) as plain:
+        shown = (await plain.get(url, headers={"Authorization": f"Bearer {server.token}"})).json()
+    assert [one["login"] for one in shown["requested_reviewers"]] == ["ana", "bo"]
+    author = shown["user"]["login"]
+    with pytest.raises(ServiceConflict):
+        await client.ask_reviewers(repo, pull.number, [author])
+    with pytest.raises(ServiceMissing):
+        await client.ask_reviewers(repo, 404, ["ana"])
+
+
 async def test_a_pull_request_that_a_person_closed_is_given_and_no_second_one_is_opened(
     client: GitHubForge, server: ForgeServer, repo: Repository, tmp_path: Path
 ) -> None:

@@ -54,7 +54,7 @@ class HttpBench:
 
     async def reports(self, repository: str, number: int) -> int:
         project_id = self._ids[repository]
-        return len(self._running.parts.store.reports_of(project_id, number))
+        return len(self._running.parts.store.reports.of(project_id, number))
 
     async def captures(self, repository: str, number: int) -> int:
         query = CaptureQuery(project_id=self._ids[repository], task_number=number)

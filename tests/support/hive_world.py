@@ -95,6 +95,9 @@ class SmallForge:
         url = f"http://forge.test/{repository.key}/pull/{number}"
         return self.pulls.setdefault(branch, Pull(number, url, "open", branch, base, f"{title}\n{body}"))
 
+    async def ask_reviewers(self, repository: Repository, number: int, reviewers: Sequence[str]) -> None:
+        raise NotImplementedError
+
     def counters(self) -> Mapping[str, int]:
         return {"requests": self.listings}
 

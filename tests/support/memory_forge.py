@@ -38,6 +38,7 @@ class MemoryForge:
         self.comments: dict[tuple[str, int], dict[str, str]] = {}
         self.threads: dict[tuple[str, int], list[Comment]] = {}
         self.pulls: dict[tuple[str, str], Pull] = {}
+        self.reviewers: dict[tuple[str, int], set[str]] = {}
         self.faults: dict[str, Exception] = {}
         self.calls: Counter[str] = Counter()
         self.closed = False
@@ -89,6 +90,9 @@ class MemoryForge:
         number = len(self.pulls) + 1
         made = Pull(number, f"https://forge.example/{key}/pull/{number}", "open", branch, base, title)
         return self.pulls.setdefault((key, branch), made)
+
+    async def ask_reviewers(self, repository: Repository, number: int, reviewers: Sequence[str]) -> None:
+        self.reviewers.setdefault((await self._call("ask_reviewers", repository), number), set()).update(reviewers)
 
     def counters(self) -> Mapping[str, int]:
         return dict(self.calls)

@@ -9,7 +9,8 @@
     timeout_s = 300                             # for all of them together
     paths = ["tests/"]                          # what else belongs to the check
 
-``{number}`` is replaced by the task's number in every word. Without that table, AGENTS.md is read: the first
+``{number}`` is replaced by the task's number in every word. A project's own ``check_command`` goes before all of
+that, with the file's ``timeout_s`` and ``paths``. Without that table, AGENTS.md is read: the first
 fenced code block (no language, ``sh``, ``bash``, ``shell`` or ``console``) below a heading that has the word
 check or test in it (checks, checking, tests, testing), before the next heading; headings with check come
 first. Each line is a shell line: ``$ `` at its start is dropped, ``#`` lines are comments, a backslash at
@@ -28,6 +29,7 @@ from bzzz.errors import AgentError
 
 CHECK_FILE = ".bzzz.toml"
 GUIDE_FILE = "AGENTS.md"
+PROJECT_SOURCE = "the project's settings"
 CHECK_FILE_BYTES_MAX = 256 * 1024
 COMMANDS_MAX = 20
 TIMEOUT_S_DEFAULT = 600.0
@@ -60,21 +62,27 @@ class Check:
         return any(path == name or path.startswith(name + "/") for name in named)
 
 
-def find_check(settings: bytes | None, guide: bytes | None, number: int) -> Check | None:
-    """The check that a repository's files name; ``None`` if they name none.
+def find_check(
+    settings: bytes | None, guide: bytes | None, number: int, project: Sequence[str] = ()
+) -> Check | None:
+    """The check that a project names, or else a repository's files; ``None`` if neither does.
 
     Args:
         settings: ``.bzzz.toml`` of the base commit.
         guide: ``AGENTS.md`` of the base commit.
         number: the task's number.
+        project: the command that the project's settings in Hive name; its bounds and paths are the file's.
 
     Raises:
         AgentError: ``.bzzz.toml`` is wrong; says where, and what is allowed.
     """
-    if settings is not None:
-        check = _from_settings(settings, number)
-        if check is not None:
-            return check
+    check = None if settings is None else _from_settings(settings, number)
+    if project:
+        # Whoever runs the project knows better than what happens to lie in the repository.
+        timeout_s, paths = (check.timeout_s, check.paths) if check is not None else (TIMEOUT_S_DEFAULT, ())
+        return Check((_number(project, number),), timeout_s, PROJECT_SOURCE, paths)
+    if check is not None:
+        return check
     if guide is not None:
         lines = _from_guide(guide.decode("utf-8", "replace"))
         if lines:

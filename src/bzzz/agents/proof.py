@@ -42,15 +42,15 @@ class Verdict:
     question: str = ""
 
 
-def read_check(workspace: Workspace, number: int) -> Check | None:
-    """The check of the base commit.
+def read_check(workspace: Workspace, spec: AttemptSpec) -> Check | None:
+    """The check of the project, or else of the base commit.
 
     Raises:
         AgentError: it is configured wrongly.
     """
     settings = workspace.read_base(CHECK_FILE, CHECK_FILE_BYTES_MAX)
     guide = workspace.read_base(GUIDE_FILE, CHECK_FILE_BYTES_MAX)
-    return find_check(settings, guide, number)
+    return find_check(settings, guide, spec.task.number, spec.repository.rules.check_command)
 
 
 def prove(

@@ -45,7 +45,7 @@ def spec_from_object(value: Mapping[str, Any]) -> AttemptSpec:
     issue["assignees"] = tuple(issue["assignees"])
     changed = {
         "task": TaskId(**value["task"]),
-        "repository": Repository(**value["repository"]),
+        "repository": Repository.from_object(value["repository"]),
         "issue": Issue(**issue),
         "comments": tuple(Comment(**comment) for comment in value["comments"]),
     }
@@ -120,6 +120,7 @@ def _finished(value: Mapping[str, Any]) -> AttemptFinished:
         usage=dict(value["usage"]),
         question=str(value["question"]),
         retry_after_s=None if retry is None else float(retry),
+        shown=dict(value.get("shown", {})),
     )
 
 

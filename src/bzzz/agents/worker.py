@@ -18,6 +18,7 @@ import select
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from bzzz.agents.patch import apply_diff, find_diff
 from bzzz.agents.proof import Verdict, help_question, message, prove, read_check
 from bzzz.agents.sandbox import NoSandbox, Sandbox, choose
 from bzzz.agents.setting import AgentSettings
+from bzzz.agents.shown import show
 from bzzz.agents.spec import event_to_line, read_object, settings_from_object, spec_from_object, write_whole
 from bzzz.agents.text import neutral
 from bzzz.agents.workspace import HELP_FILE, Saved, Signature, Workspace
@@ -168,7 +170,9 @@ class Worker:
         except (AgentError, OSError) as error:
             verdict = trouble(error)
             unsaved = saved.commit is None and workspace.is_ready
-        self._finish(conclude(self._spec, workspace, saved, verdict, end), unsaved=unsaved)
+        finished = conclude(self._spec, workspace, saved, verdict, end)
+        shown = show(self._spec, workspace, saved.commit, message(self._spec))
+        self._finish(replace(finished, shown=shown), unsaved=unsaved)
 
     def _work(self, workspace: Workspace) -> tuple[Sandbox, Check | None, AgentEnd]:
         spec, settings = self._spec, self._settings
@@ -178,7 +182,7 @@ class Worker:
             raise AgentError(f"agent configuration: kind = {spec.agent.get('kind')!r} is not one of {kinds}")
         sandbox = choose(settings, probed=True)
         workspace.prepare(branch=spec.branch, name=spec.agent_name, email=settings.author_email)
-        check = read_check(workspace, spec.task.number)
+        check = read_check(workspace, spec)
         if sandbox.warning:
             self._progress("agent", sandbox.warning)
         reason = self._orders.stop_reason()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,7 @@ def compose_node(config: Config, echo: Callable[[LoggedEvent], None]) -> Compose
         agent=config.name,
         incarnation=journal.next_incarnation(least=int(clock.wall_s())),
         seed=secrets.token_hex(16),
-        capabilities=config["node.capabilities"],
+        capabilities=_capabilities(config),
         specialization=config["node.specialization"],
         models=config["node.models"],
         max_tasks=config["node.max_tasks"],
@@ -156,6 +156,14 @@ def _agent_choice(config: Config) -> AgentChoice:
     )
 
 
+def _capabilities(config: Config) -> tuple[str, ...]:
+    """What the settings name, and the agent: by its kind, and by its program's name."""
+    agent = [config["agent.kind"]]
+    if config["agent.kind"] == "command" and config["agent.command"]:
+        agent.append(Path(config["agent.command"][0]).name)
+    return tuple(dict.fromkeys([*config["node.capabilities"], *agent]))
+
+
 def _digest(issue: Issue) -> str:
     text = f"{issue.title}\0{issue.body}"
     return hashlib.blake2b(text.encode(errors="replace"), digest_size=8).hexdigest()
@@ -170,10 +178,14 @@ def _admission(config: Config) -> Callable[[Repository, Issue], Task | str]:
     policy = AdmissionPolicy(label=config["tasks.label"], associations=frozenset(config["forge.associations"]))
 
     def decide(repository: Repository, issue: Issue) -> Task | str:
-        verdict = admit(issue, policy)
-        if verdict.reason is not None:
-            return verdict.reason.value
-        labels = tuple(label[:100] for label in issue.labels[:LABELS_MAX])
+        rules = repository.rules
+        for label in rules.labels or (policy.label,):
+            verdict = admit(issue, replace(policy, label=label))
+            if verdict.reason is not None:
+                return verdict.reason.value
+        # What a project asks of its agents is gossiped as a label is, so that every node ranks alike.
+        needs = (f"needs-{rules.agent}",) if rules.agent else ()
+        labels = tuple(label[:100] for label in (*needs, *issue.labels)[:LABELS_MAX])
         return Task(
             id=TaskId(repository.key, issue.number),
             title=shown_title(issue.title),

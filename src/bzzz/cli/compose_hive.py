@@ -7,6 +7,7 @@ without anything being configured.
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import secrets
@@ -37,6 +38,9 @@ from bzzz.runtime.clock import SystemClock
 
 FORGE_PATH = "/forge"
 LISTEN_BACKLOG = 512
+GARBAGE_NEW_MIN = 50_000
+"""So many new objects before garbage is looked for: with thousands of tasks in memory each look takes long, and
+answers wait for it. What requests leave behind is freed without it; only cycles wait."""
 HOOK_EVENTS = ("issues", "issue_comment", "pull_request", "push")
 GITHUB_API_URL = "https://api.github.com"
 GITHUB_URL = "https://github.com"
@@ -103,6 +107,10 @@ async def serve_hive(settings: HiveSettings, github_token: str | None, play: Pla
         typer.echo(f"Hive serves at {settings.public_url}, its forge at {forge_url}")
         if play is not None:
             typer.echo(f"It plays the scenario {play.scenario.name!r}: {play.scenario.about}")
+        # What is there by now stays; it is never looked at for garbage again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(GARBAGE_NEW_MIN, 20, 50)
         await HiveServer(hive, settings).serve(sockets=[listening])
     finally:
         await forge.close()

@@ -17,9 +17,13 @@ from bzzz.errors import UsageError
 FILE_BYTES_MAX = 4 * 1024 * 1024
 PROJECTS_MAX = 10_000
 
-LabelOption = Annotated[list[str] | None, typer.Option("--label", help="Label that makes an issue a task here.")]
+LabelOption = Annotated[
+    list[str] | None, typer.Option("--label", help="Label that a task must carry here; all of several.")
+]
 CommandOption = Annotated[str | None, typer.Option(help="A program with its arguments that proves work.")]
-AgentOption = Annotated[str | None, typer.Option(help="Which agent is to do the work.")]
+AgentOption = Annotated[
+    str | None, typer.Option(help="The capability, such as an agent's name, that a node needs.")
+]
 LimitOption = Annotated[
     list[str] | None, typer.Option("--limit", help="NAME=NUMBER, such as wall_s_max=1800; may be repeated.")
 ]

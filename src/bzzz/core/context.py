@@ -127,6 +127,23 @@ class Context:
         )
         return max(0, self.profile.max_tasks - taken)
 
+    def places_left_in(self, repository: str) -> int:
+        """``places_left``, and within what the project allows one node at once."""
+        known = self.repositories.get(repository)
+        if known is None or known.rules.tasks_max is None:
+            return self.places_left()
+        here = sum(
+            key.repository == repository
+            and (self.entries[key].state in OCCUPYING or bool(self.entries[key].recovered))
+            for key in self.active
+        )
+        return min(self.places_left(), max(0, known.rules.tasks_max - here))
+
+    def strikes_max(self, repository: str) -> int:
+        """After how many failed attempts a person is asked there."""
+        known = self.repositories.get(repository)
+        return (known.rules.strikes_max if known is not None else None) or self.policy.strikes_max
+
     def held_tasks(self) -> dict[TaskId, int]:
         """Tasks that this node holds or is about to resume, with their epochs: what its heartbeat lists."""
         held: dict[TaskId, int] = {}

@@ -264,7 +264,7 @@ class Holding:
             self._ask(entry, own, ended)
         if entry.saved_ref:
             reason = f"{reason[: REASON_CHARS_MAX - 80]} (work saved to {entry.saved_ref})"
-        if strikes >= ctx.policy.strikes_max:
+        if strikes >= ctx.strikes_max(entry.task.id.repository):
             entry.happen(ClaimEvent.STRUCK_OUT)
             record = self._claimant.child(own, RecordState.ESCALATED, reason=reason, strikes=strikes)
             self._swaps.send(entry, own.version, record, "escalate")

@@ -96,7 +96,7 @@ class Pursuit:
         if at_ms is None or at_ms > ctx.now_ms:
             self.consider(entry)
             return
-        if ctx.places_left() == 0 or (claim is not None and not self._others_asked(entry, claim)):
+        if ctx.places_left_in(task.repository) == 0 or (claim is not None and not self._others_asked(entry, claim)):
             return
         entry.happen(ClaimEvent.TURN_CAME)
         ctx.active.add(task)

@@ -7,7 +7,9 @@ is small); an ``Issue`` is the forge's full text, read only by who watches or cl
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -52,6 +54,28 @@ class TaskType(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ProjectRules:
+    """What a project asks of those who work on it; what is empty is left to each node's own settings.
+
+    An issue must carry all of ``labels`` to be a task. ``check_command`` is one program with its arguments. Only
+    nodes with the capability ``agent`` take its tasks. ``tasks_max`` bounds what one node does there at once; of
+    ``wall_s_max`` and ``idle_s_max`` the smaller counts, the project's or the node's.
+    """
+
+    labels: tuple[str, ...] = ()
+    check_command: tuple[str, ...] = ()
+    agent: str = ""
+    reviewers: tuple[str, ...] = ()
+    tasks_max: int | None = None
+    wall_s_max: float | None = None
+    idle_s_max: float | None = None
+    strikes_max: int | None = None
+
+
+NO_RULES = ProjectRules()
+
+
+@dataclass(frozen=True, slots=True)
 class Repository:
     """One repository that agents may work on, as Hive tells it.
 
@@ -69,6 +93,19 @@ class Repository:
     forge: str = "github"
     private: bool = False
     token_required: bool = False
+    rules: ProjectRules = NO_RULES
+
+    @classmethod
+    def from_object(cls, value: Mapping[str, Any]) -> Repository:
+        """Read what ``dataclasses.asdict`` made, after JSON made lists of its tuples.
+
+        Raises:
+            TypeError, AttributeError: it is something else.
+        """
+        rules: dict[str, Any] = {
+            key: tuple(one) if isinstance(one, list) else one for key, one in value.get("rules", {}).items()
+        }
+        return cls(**{**value, "rules": ProjectRules(**rules)})
 
     @property
     def key(self) -> str:

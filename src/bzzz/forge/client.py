@@ -188,6 +188,10 @@ class GitHubForge:
             raise
         return self._read(repository, request, response, github.read_pull)
 
+    async def ask_reviewers(self, repository: Repository, number: int, reviewers: Sequence[str]) -> None:
+        """Ask people to review a pull request; who was asked before stays asked."""
+        await self._send(repository, github.ask_reviewers(repository, number, reviewers))
+
     def counters(self) -> Mapping[str, int]:
         """Counts since start: those of ``COUNTERS``, and ``etags_evicted``."""
         return {**self._counts, "etags_evicted": self._cache.evicted}

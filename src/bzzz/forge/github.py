@@ -129,6 +129,12 @@ def create_pull(repository: Repository, *, branch: str, base: str, title: str, b
     return Request("POST", f"{root(repository)}/pulls", f"opening the pull request of {branch}", value)
 
 
+def ask_reviewers(repository: Repository, number: int, reviewers: Sequence[str]) -> Request:
+    """Ask people to review a pull request."""
+    url = f"{root(repository)}/pulls/{number:d}/requested_reviewers"
+    return Request("POST", url, f"asking for a review of {repository.key}#{number}", {"reviewers": list(reviewers)})
+
+
 def list_hooks(repository: Repository) -> Request:
     """The webhooks of a repository."""
     return Request("GET", f"{root(repository)}/hooks?per_page={PER_PAGE}", f"listing webhooks of {repository.key}")

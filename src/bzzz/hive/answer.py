@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-from bzzz.core.task import Repository
+from bzzz.core.task import NO_RULES, ProjectRules, Repository
 from bzzz.errors import (
     ServiceConflict,
     ServiceDenied,
@@ -24,6 +24,7 @@ from bzzz.errors import (
     ServiceNonsense,
 )
 from bzzz.hive.git_url import check_name, read_git_url
+from bzzz.hive.project_setting import read_settings
 
 DETAIL_CHARACTERS_MAX = 200
 RETRY_AFTER_S_MAX = 3600.0
@@ -178,7 +179,13 @@ def read_repository(entry: object) -> Repository | None:
         forge=_string(entry, "forge", "github") or "github",
         private=entry.get("private_repo") is True,
         token_required=entry.get("github_token_required") is True,
+        rules=_rules(entry),
     )
+
+
+def _rules(entry: dict[str, Any]) -> ProjectRules:
+    settings = entry.get("settings")
+    return read_settings(settings).to_rules() if isinstance(settings, dict) else NO_RULES
 
 
 def _api_url(entry: dict[str, Any], default: str) -> str:

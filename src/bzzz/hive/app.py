@@ -20,6 +20,7 @@ from starlette.types import ASGIApp
 
 from bzzz import __version__
 from bzzz.hive.access import Gate, host_of
+from bzzz.hive.batch import Batch
 from bzzz.hive.board import Classifier, TaskBoard
 from bzzz.hive.change import ChangeHub
 from bzzz.hive.failure import FAILURES, install
@@ -29,6 +30,7 @@ from bzzz.hive.part import HiveParts, Inspector
 from bzzz.hive.project import Project
 from bzzz.hive.rate import RateLimit
 from bzzz.hive.redact import Redactor
+from bzzz.hive.rendered import RepositoryPage, TaskPages
 from bzzz.hive.routes import capture, claim, event, health, page, pull, repository, status, webhook
 from bzzz.hive.routes import key as key_routes
 from bzzz.hive.routes import project as project_routes
@@ -91,10 +93,11 @@ def create_hive(
     store = HiveStore(settings.database, clock, settings.captures_max)
     if not keys and not store.keys.any():
         _LOG.warning("no API key is set: only clients on this machine are served; make one: bzzz hive key create")
+    board = TaskBoard(forge, ledger, classify, clock, settings)
     parts = HiveParts(
         settings=settings,
         store=store,
-        board=TaskBoard(forge, ledger, classify, clock, settings),
+        board=board,
         changes=ChangeHub(subscribers_max=settings.subscribers_max, pending_max=settings.pending_changes_max),
         forge=forge,
         ledger=ledger,
@@ -104,6 +107,10 @@ def create_hive(
         redactor=Redactor([*keys, webhook_secret or "", *secret_values]),
         keyring=Keyring(store.keys, clock, keys),
         refusals=Counter(),
+        reports=Batch("reports", store.reports.add_many),
+        captures=Batch("captures", store.captures.add_many),
+        task_pages=TaskPages(board, store.reports, clock, settings),
+        repository_page=RepositoryPage(),
         adopt=adopt,
         inspect=inspect,
         director=director,
@@ -163,6 +170,9 @@ def _lifespan(parts: HiveParts, guests: Mapping[str, Guest]) -> Any:
         async with AsyncExitStack() as stack:
             stack.push_async_callback(run_in_threadpool, parts.store.close)
             stack.push_async_callback(parts.keyring.close)
+            stack.push_async_callback(parts.captures.close)
+            stack.push_async_callback(parts.reports.close)
+            stack.push_async_callback(parts.task_pages.close)
             stack.push_async_callback(parts.board.close)
             stack.callback(parts.changes.close)
             for guest in guests.values():

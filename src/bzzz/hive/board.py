@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bzzz.core.record import Observation, RecordState
@@ -23,6 +23,8 @@ Classifier = Callable[[Sequence[str], str, str], TaskType]
 """The task type from labels, then title, then body."""
 
 DEPENDENCIES_MAX = 50
+UNCHANGED_DOUBLINGS_MAX = 3
+"""What stays the same serves up to 8 times ``listing_ttl_s``: four minutes, about as a node's watcher waits."""
 
 _DEPENDENCY = re.compile(
     r"(?:depends on|blocked by)\s+(?:(?P<repository>[\w.-]{1,100}/[\w.-]{1,100}))?#(?P<number>\d{1,9})\b",
@@ -66,6 +68,7 @@ class TaskBoard:
         kept = settings.repositories_cached_max
         self._issues = SharedFetch[tuple[Issue, ...]](clock, ttl_s=settings.listing_ttl_s, entries_max=kept)
         self._claims = SharedFetch[Mapping[int, Observation]](clock, ttl_s=settings.claims_ttl_s, entries_max=kept)
+        self._unchanged: dict[str, int] = {}
         self._forge_slots = asyncio.Semaphore(settings.forge_parallel_max)
 
     async def tasks(self, project: Project) -> Sequence[BoardTask]:
@@ -76,13 +79,30 @@ class TaskBoard:
             ServiceError: the forge or the git server fails.
             LedgerError: the claims cannot be read.
         """
+        issues, claims = await self.snapshot(project)
+        return [self.task(project, issue, claims.get(issue.number)) for issue in issues]
+
+    async def snapshot(self, project: Project) -> tuple[Sequence[Issue], Mapping[int, Observation]]:
+        """What ``tasks`` is made of: open issues by number, and the claims.
+
+        Raises:
+            ValueError, ServiceError, LedgerError: as for ``tasks``.
+        """
         repository = project.to_repository()
         cache_key = _cache_key(repository)
-        issues, claims = await asyncio.gather(
+        return await asyncio.gather(
             self._issues.get(cache_key, lambda: self._list(project)),
             self._claims.get(cache_key, lambda: self._ledger.list(repository)),
         )
-        return [self._task(repository, issue, claims) for issue in sorted(issues, key=lambda one: one.number)]
+
+    def task(self, project: Project, issue: Issue, standing: Observation | None) -> BoardTask:
+        """One issue as a task."""
+        return BoardTask(
+            issue=issue,
+            task_type=self._classify(issue.labels, issue.title, issue.body),
+            dependencies=find_dependencies(project.key, issue.body),
+            standing=standing,
+        )
 
     async def ready(self, project: Project) -> bool | None:
         """Whether a project has open tasks; ``None`` where that is not known soon enough."""
@@ -100,6 +120,7 @@ class TaskBoard:
 
     def forget(self, repository: Repository) -> None:
         """Something changed there: list it anew when it is next asked for."""
+        self._unchanged.pop(_cache_key(repository), None)
         self._issues.forget(_cache_key(repository))
         self._claims.forget(_cache_key(repository))
 
@@ -119,17 +140,22 @@ class TaskBoard:
         await self._claims.close()
 
     async def _list(self, project: Project) -> tuple[Issue, ...]:
-        label = project.label(self._settings.task_label)
+        first, *others = project.labels(self._settings.task_label)
+        repository = project.to_repository()
+        key = _cache_key(repository)
         async with self._forge_slots:
-            return (await self._forge.list_issues(project.to_repository(), label)).issues
+            listing = await self._forge.list_issues(repository, first)
+        # As the nodes' watchers do: what stays as it is is looked at more and more seldom, and a webhook wakes.
+        times = self._unchanged.get(key, 0) + 1 if listing.unchanged else 0
+        self._unchanged[key] = min(times, UNCHANGED_DOUBLINGS_MAX)
+        self._issues.keep_longer(key, 2.0 ** self._unchanged[key])
+        tasks = (issue for issue in listing.issues if carries(issue, others))
+        return tuple(sorted(tasks, key=lambda one: one.number))
 
-    def _task(self, repository: Repository, issue: Issue, claims: Mapping[int, Observation]) -> BoardTask:
-        return BoardTask(
-            issue=issue,
-            task_type=self._classify(issue.labels, issue.title, issue.body),
-            dependencies=find_dependencies(repository.key, issue.body),
-            standing=claims.get(issue.number),
-        )
+
+def carries(issue: Issue, labels: Iterable[str]) -> bool:
+    """Whether an issue has all of these labels; forges do not tell their letters' case apart."""
+    return {label.lower() for label in labels} <= {label.lower() for label in issue.labels}
 
 
 def find_dependencies(repository: str, body: str) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ class _Entry(Generic[V]):
     value: V | None = None
     fetched_ms: int | None = None
     failed_ms: int | None = None
+    factor: float = 1.0
     error: BzzzError | None = None
 
 
@@ -47,6 +48,10 @@ class SharedFetch(Generic[V]):
         self.failed = 0
         self.evicted = 0
 
+    def keep_longer(self, key: str, factor: float) -> None:
+        """From now on what is fetched for ``key`` serves ``factor`` times as long, until ``forget``."""
+        self._entry(key).factor = factor
+
     async def get(self, key: str, fetch: Callable[[], Awaitable[V]]) -> V:
         """The value if it is fresh, else what ``fetch`` gives.
 
@@ -54,7 +59,7 @@ class SharedFetch(Generic[V]):
             BzzzError: as ``fetch`` does.
         """
         entry = self._entry(key)
-        if entry.value is not None and self._fresh(entry.fetched_ms):
+        if entry.value is not None and self._fresh(entry.fetched_ms, entry.factor):
             return entry.value
         return await asyncio.shield(self._fly(key, entry, fetch))
 
@@ -64,7 +69,7 @@ class SharedFetch(Generic[V]):
         ``None`` if nothing is known in that time. Never raises for a failed fetch.
         """
         entry = self._entry(key)
-        if not self._fresh(entry.fetched_ms) and not self._fresh(entry.failed_ms):
+        if not self._fresh(entry.fetched_ms, entry.factor) and not self._fresh(entry.failed_ms):
             flight = self._fly(key, entry, fetch)
             if entry.value is None:
                 await asyncio.wait({flight}, timeout=wait_s)
@@ -83,6 +88,7 @@ class SharedFetch(Generic[V]):
         entry = self._entries.get(key)
         if entry is not None:
             entry.fetched_ms = entry.failed_ms = None
+            entry.factor = 1.0
             entry.flight = None
 
     async def close(self) -> None:
@@ -100,8 +106,8 @@ class SharedFetch(Generic[V]):
             self.evicted += 1
         return entry
 
-    def _fresh(self, at_ms: int | None) -> bool:
-        return at_ms is not None and self._clock.now_ms() - at_ms < self._ttl_ms
+    def _fresh(self, at_ms: int | None, factor: float = 1.0) -> bool:
+        return at_ms is not None and self._clock.now_ms() - at_ms < self._ttl_ms * factor
 
     def _fly(self, key: str, entry: _Entry[V], fetch: Callable[[], Awaitable[V]]) -> asyncio.Task[V]:
         if entry.flight is None:

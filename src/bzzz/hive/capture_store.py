@@ -48,55 +48,52 @@ class CaptureStore:
         return dict(self._counts)
 
     def add(self, capture: Capture) -> tuple[int, bool]:
-        """Store an item once.
+        """Store one item once; see ``add_many``."""
+        return self.add_many([capture])[0]
+
+    def add_many(self, captures: Sequence[Capture]) -> Sequence[tuple[int, bool]]:
+        """Store items once each, in one transaction.
 
         Returns:
-            its id, and whether it is new.
-        """
-        row = CaptureRow(
-            digest=capture.digest,
-            kind=capture.kind,
-            project_id=capture.project_id,
-            repository=capture.repository,
-            task_number=capture.task_number,
-            agent=capture.agent,
-            model=capture.model,
-            session=capture.session,
-            tokens_in=capture.usage.tokens_in,
-            tokens_out=capture.usage.tokens_out,
-            cost_microusd=capture.usage.cost_microusd,
-            size_bytes=capture.size_bytes,
-            redacted=capture.redacted,
-            shortened=capture.shortened,
-            body=capture.body,
-            captured_at=datetime.fromtimestamp(self._clock.wall_s(), UTC),
-        )
-        known = self._known(capture.digest)
-        if known is not None:
-            return known, False
-        try:
-            with Session(self._writer) as session, session.begin():
-                session.add(row)
-                session.flush()
-                made = row.id
-                old = delete(CaptureRow).where(CaptureRow.id <= made - self._captures_max)
-                dropped = len(session.scalars(old.returning(CaptureRow.id)).all())
-        except IntegrityError:
-            known = self._known(capture.digest)
-            if known is None:
-                raise
-            return known, False
-        self._counts["captured"] += 1
-        self._counts["captures_dropped"] += dropped
-        self._counts["secrets_removed"] += capture.redacted
-        return made, True
+            the id of each, and whether it is new.
 
-    def _known(self, digest: str) -> int | None:
-        with Session(self._reader) as session:
-            found = session.scalar(select(CaptureRow.id).where(CaptureRow.digest == digest))
-        if found is not None:
-            self._counts["captured_again"] += 1
-        return found
+        Raises:
+            IntegrityError: another process stored one of several at the same moment.
+        """
+        try:
+            return self._add_many(captures)
+        except IntegrityError:
+            if len(captures) > 1:
+                raise
+        return self._add_many(captures)  # it is there by now
+
+    def _add_many(self, captures: Sequence[Capture]) -> Sequence[tuple[int, bool]]:
+        now = datetime.fromtimestamp(self._clock.wall_s(), UTC)
+        rows: dict[str, CaptureRow] = {}
+        dropped = 0
+        with Session(self._writer, expire_on_commit=False) as session, session.begin():
+            digests = {capture.digest for capture in captures}
+            there = select(CaptureRow.digest, CaptureRow.id).where(CaptureRow.digest.in_(digests))
+            known = dict(session.execute(there).all())
+            for capture in captures:
+                if capture.digest not in known and capture.digest not in rows:
+                    rows[capture.digest] = _row(capture, now)
+            if rows:
+                session.add_all(rows.values())
+                session.flush()
+                newest = max(row.id for row in rows.values())
+                old = delete(CaptureRow).where(CaptureRow.id <= newest - self._captures_max)
+                dropped = len(session.scalars(old.returning(CaptureRow.id)).all())
+        stored = []
+        for capture in captures:
+            row = rows.pop(capture.digest, None)
+            if row is not None:
+                known[capture.digest] = row.id
+                self._counts["secrets_removed"] += capture.redacted
+            self._counts["captured_again" if row is None else "captured"] += 1
+            stored.append((known[capture.digest], row is not None))
+        self._counts["captures_dropped"] += dropped
+        return stored
 
     def page(self, query: CaptureQuery, items_max: int, *, bodies: bool = True) -> Sequence[StoredCapture]:
         """Items of a query in their order, as many as fit ``items_max`` and ``PAGE_BYTES_MAX``; at least one."""
@@ -165,6 +162,27 @@ def _conditions(query: CaptureQuery) -> list[ColumnElement[bool]]:
     if query.until is not None:
         found.append(row.captured_at < utc(query.until))
     return found
+
+
+def _row(capture: Capture, now: datetime) -> CaptureRow:
+    return CaptureRow(
+        digest=capture.digest,
+        kind=capture.kind,
+        project_id=capture.project_id,
+        repository=capture.repository,
+        task_number=capture.task_number,
+        agent=capture.agent,
+        model=capture.model,
+        session=capture.session,
+        tokens_in=capture.usage.tokens_in,
+        tokens_out=capture.usage.tokens_out,
+        cost_microusd=capture.usage.cost_microusd,
+        size_bytes=capture.size_bytes,
+        redacted=capture.redacted,
+        shortened=capture.shortened,
+        body=capture.body,
+        captured_at=now,
+    )
 
 
 def _read(row: CaptureRow, *, bodies: bool) -> StoredCapture:

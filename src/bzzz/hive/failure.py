@@ -88,6 +88,10 @@ async def _on_validation(request: Request, error: Exception) -> JSONResponse:
     problems = error.errors()
     missing = any(problem["type"] == "missing" for problem in problems)
     old = missing and _documents_400(request)
+    given = request.headers.get("content-type", "")
+    if "json" not in given and any(tuple(problem["loc"]) == ("body",) for problem in problems):
+        # Not read as JSON on purpose: a web page may send any other type to an address of its reader's machine.
+        return answer(422, "invalid_request", f"send JSON as 'Content-Type: application/json', not {given[:60]!r}")
     return answer(400 if old else 422, "invalid_request", describe(problems))
 
 

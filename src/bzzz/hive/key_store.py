@@ -6,7 +6,7 @@ the list tells who had access, and a Hive that once had keys does not fall back 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from sqlalchemy import Engine, func, select, update
@@ -41,11 +41,11 @@ class KeyStore:
         with Session(self._reader) as session:
             return session.scalar(select(KeyRow.id).limit(1)) is not None
 
-    def find(self, key_digest: str) -> KeyInfo | None:
-        """The key with this digest, if it is in force."""
+    def in_force(self) -> Mapping[str, KeyInfo]:
+        """All keys that are not revoked, by their digest; at most ``KEYS_MAX``."""
         with Session(self._reader) as session:
-            row = session.scalar(select(KeyRow).where(KeyRow.digest == key_digest, KeyRow.revoked_at.is_(None)))
-            return None if row is None else _read(row)
+            rows = session.scalars(select(KeyRow).where(KeyRow.revoked_at.is_(None)))
+            return {row.digest: _read(row) for row in rows}
 
     def list(self) -> Sequence[KeyInfo]:
         """All keys, revoked ones too, oldest first."""
@@ -87,10 +87,10 @@ class KeyStore:
             session.flush()
             return _read(row)
 
-    def note_use(self, key_id: int) -> None:
-        """Remember that a key was used just now."""
+    def note_use(self, key_ids: Sequence[int]) -> None:
+        """Remember that keys were used just now."""
         with Session(self._writer) as session, session.begin():
-            session.execute(update(KeyRow).where(KeyRow.id == key_id).values(used_at=self._now()))
+            session.execute(update(KeyRow).where(KeyRow.id.in_(key_ids)).values(used_at=self._now()))
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.wall_s(), UTC)

@@ -15,12 +15,16 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 
 from bzzz.core.task import Repository
+from bzzz.hive.batch import Batch
 from bzzz.hive.board import TaskBoard
+from bzzz.hive.capture import Capture
 from bzzz.hive.change import ChangeHub
 from bzzz.hive.inspection import Finding
 from bzzz.hive.keyring import Keyring
 from bzzz.hive.project import Project
 from bzzz.hive.redact import Redactor
+from bzzz.hive.rendered import RepositoryPage, TaskPages
+from bzzz.hive.report_store import NewReport, Stored
 from bzzz.hive.setting import HiveSettings
 from bzzz.hive.store import HiveStore
 from bzzz.ports import Clock, Forge, Ledger
@@ -40,7 +44,8 @@ class HiveParts:
     """The parts of one running Hive.
 
     ``new_nonce`` makes a claim record's nonce. ``redactor`` takes secrets out of what is
-    stored. ``refusals`` counts whom the gate sent away. ``adopt`` is told of each
+    stored. ``refusals`` counts whom the gate sent away. ``reports`` and ``captures`` write what
+    nodes bring. ``adopt`` is told of each
     project that is there or new. ``director`` plays a scenario, where there is one.
     """
 
@@ -56,6 +61,10 @@ class HiveParts:
     redactor: Redactor
     keyring: Keyring
     refusals: Counter[str]
+    reports: Batch[NewReport, Stored]
+    captures: Batch[Capture, tuple[int, bool]]
+    task_pages: TaskPages
+    repository_page: RepositoryPage
     adopt: Callable[[Project], None] | None = None
     inspect: Inspector | None = None
     director: Director | None = None
@@ -66,10 +75,15 @@ class HiveParts:
         Raises:
             HTTPException: 404, there is none with this id.
         """
-        project = await run_in_threadpool(self.store.project, project_id)
-        if project is None:
-            raise HTTPException(404, f"there is no project {project_id}")
-        return project
+        for project in await self.projects():
+            if project.id == project_id:
+                return project
+        raise HTTPException(404, f"there is no project {project_id}")
+
+    async def projects(self) -> Sequence[Project]:
+        """All projects; what another process changed is seen ``PROJECTS_FRESH_S`` later at the latest."""
+        known = self.store.known_projects()
+        return await run_in_threadpool(self.store.projects) if known is None else known
 
     async def workable(self, project_id: int) -> Project:
         """One project that the forge and the ledger can be asked about.
@@ -95,6 +109,7 @@ class HiveParts:
         """A project's repository changed: read it anew, and wake the nodes."""
         if not project.problem:
             self.board.forget(project.to_repository())
+            self.task_pages.forget(project)
             self.changes.publish(project.key)
 
 

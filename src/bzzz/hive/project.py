@@ -21,6 +21,8 @@ BRANCH_CHARACTERS_MAX = 200
 TAGS_MAX = 100
 FORGES = ("github", "gitea")
 
+NO_ADDRESS = "it has no git address"
+
 _FLAGS = ("bzzz_enabled", "private_repo", "github_token_required")
 
 
@@ -59,13 +61,18 @@ class Project:
         return f"{self.owner}/{self.repository}"
 
     @property
+    def active(self) -> bool:
+        """Whether agents may work on it: enabled, and with a git address, readable or not."""
+        return self.bzzz_enabled and self.problem != NO_ADDRESS
+
+    @property
     def settings(self) -> ProjectSettings:
         """The project's own settings, from its metadata."""
         return read_settings(self.metadata)
 
-    def label(self, default: str) -> str:
-        """The label that makes an issue a task here."""
-        return (self.settings.labels or (default,))[0]
+    def labels(self, default: str) -> tuple[str, ...]:
+        """The labels that an issue must carry, all of them, to be a task here."""
+        return self.settings.labels or (default,)
 
     def to_repository(self) -> Repository:
         """What the forge and ledger ports take.
@@ -86,6 +93,7 @@ class Project:
             forge=self.forge,
             private=self.private_repo,
             token_required=self.github_token_required,
+            rules=self.settings.to_rules(),
         )
 
 

@@ -1,7 +1,7 @@
 """A project's own settings: what makes an issue a task there, how work is checked, by whom, and within what limits.
 
 Pure. They are kept in the project's ``metadata``, where the predecessor's tools leave what they do not know alone.
-Nodes read them with the project; Hive itself uses ``labels``.
+Nodes read them with the project and obey them; Hive itself uses ``labels`` and ``strikes_max``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from bzzz.core.task import ProjectRules
+
 SETTING_KEYS = ("labels", "check_command", "agent", "limits", "reviewers")
-LIMIT_KEYS = ("tasks_max", "wall_s_max", "idle_s_max", "strikes_max", "tokens_max", "cost_usd_max")
+LIMIT_KEYS = ("tasks_max", "wall_s_max", "idle_s_max", "strikes_max")
+COUNTS = ("tasks_max", "strikes_max")
+LIMIT_MAX = 10**9
 
 LABELS_MAX = 10
 REVIEWERS_MAX = 20
@@ -43,6 +47,17 @@ class ProjectSettings:
             "reviewers": list(self.reviewers),
         }
         return {key: item for key, item in value.items() if item}
+
+    def to_rules(self) -> ProjectRules:
+        """As nodes take them."""
+        counts = {key: int(number) for key, number in self.limits.items() if key in COUNTS}
+        return ProjectRules(
+            labels=self.labels,
+            check_command=self.check_command,
+            agent=self.agent,
+            reviewers=self.reviewers,
+            **{**self.limits, **counts},  # type: ignore[arg-type]
+        )
 
 
 def read_settings(metadata: Mapping[str, Any]) -> ProjectSettings:
@@ -99,7 +114,9 @@ def _limits(value: Any) -> dict[str, float]:
     for key, number in value.items():
         if key not in LIMIT_KEYS:
             raise ValueError(f"limits: {str(key)[:40]!r} is none of {', '.join(LIMIT_KEYS)}")
-        if not isinstance(number, int | float) or isinstance(number, bool) or not 0 < number <= 1e12:
-            raise ValueError(f"limits: {key} is a number above 0")
+        fine = isinstance(number, int | float) and not isinstance(number, bool) and 0 < number <= LIMIT_MAX
+        if not fine or (key in COUNTS and number != int(number)):
+            what = "a whole number" if key in COUNTS else "a number of seconds"
+            raise ValueError(f"limits: {key} is {what} above 0, at most {LIMIT_MAX}")
         found[key] = number
     return found

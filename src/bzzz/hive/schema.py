@@ -15,7 +15,6 @@ from bzzz.hive.board import BoardTask
 from bzzz.hive.claim import PEER_PREFIX
 from bzzz.hive.project import Project
 from bzzz.hive.project_setting import LIMIT_KEYS
-from bzzz.hive.store import TaskReport
 
 NUMBER_MAX = 2**31 - 1
 
@@ -200,7 +199,7 @@ class TaskAnswer(BaseModel):
     status: str | None
 
     @classmethod
-    def of(cls, task: BoardTask, key: str, report: TaskReport | None) -> TaskAnswer:
+    def of(cls, task: BoardTask, key: str, status: str | None) -> TaskAnswer:
         """From the board's task and its last report."""
         issue = task.issue
         claim = None
@@ -228,7 +227,7 @@ class TaskAnswer(BaseModel):
             author=issue.author,
             key=key,
             claim=claim,
-            status=None if report is None else report.status,
+            status=status,
         )
 
 

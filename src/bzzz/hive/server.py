@@ -32,6 +32,8 @@ class HiveServer(uvicorn.Server):
             access_log=False,
             server_header=False,
             lifespan="on",
+            # Longer than nodes are silent: a report must not cost a connection.
+            timeout_keep_alive=settings.keep_alive_s,
             timeout_graceful_shutdown=max(1, round(settings.shutdown_s_max)),
         )
         super().__init__(config)

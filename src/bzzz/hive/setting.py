@@ -40,8 +40,10 @@ class HiveSettings:
     webhook_secret_file: Path | None = None
     task_label: str = "bzzz-task"
     claim_ttl_s: int = 900
-    listing_ttl_s: float = 15.0
-    claims_ttl_s: float = 2.0
+    listing_ttl_s: float = 30.0
+    claims_ttl_s: float = 5.0
+    page_ttl_s: float = 1.0
+    keep_alive_s: int = 75
     ready_wait_s: float = 2.0
     forge_parallel_max: int = 8
     repositories_cached_max: int = 1000

@@ -8,7 +8,7 @@ does not show.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -40,12 +40,14 @@ class Told:
     agent: str = ""
 
 
-def settled_record(held: ClaimRecord, told: Told, pull: Pull | None, *, nonce: str, noted_at: str) -> ClaimRecord:
+def settled_record(
+    held: ClaimRecord, told: Told, pull: Pull | None, *, nonce: str, noted_at: str, strikes_max: int = STRIKES_MAX
+) -> ClaimRecord:
     """The record that follows a client's held claim.
 
     ``in_progress`` renews it. ``completed`` delivers it where the forge has a pull request that is open or merged,
     and else releases it, since an agent's word counts for nothing. ``failed`` releases it. Each that does not
-    deliver costs a strike, and the third escalates; ``escalated`` does at once.
+    deliver costs a strike, and the last of ``strikes_max`` escalates; ``escalated`` does at once.
     """
     after = replace(held, nonce=nonce, noted_at=noted_at)
     if told.status == "in_progress":
@@ -63,22 +65,21 @@ def settled_record(held: ClaimRecord, told: Told, pull: Pull | None, *, nonce: s
     reason = UNPROVED if told.status == "completed" else said or f"its client reported {told.status}"
     reason = "".join(one if one.isprintable() else " " for one in reason)[:REASON_CHARACTERS_MAX]
     strikes = held.strikes + (told.status != "escalated")
-    escalates = told.status == "escalated" or strikes >= STRIKES_MAX
+    escalates = told.status == "escalated" or strikes >= strikes_max
     state = RecordState.ESCALATED if escalates else RecordState.RELEASED
     return replace(after, state=state, reason=reason, strikes=strikes)
 
 
-async def settle(parts: HiveParts, project: Project, told: Told) -> str | None:
+async def settle(parts: HiveParts, project: Project, told: Told, agents: Collection[str]) -> str | None:
     """Move a client's claim on; gives the state that stands then, or ``None`` where it is no client's.
 
-    May be repeated: a claim that was moved on is not moved again.
+    May be repeated: a claim that was moved on is not moved again. ``agents`` are the clients that Hive took it for.
 
     Raises:
         ServiceError: the forge or the git server fails; the client is to report again.
         LedgerError: the claim cannot be read or written.
     """
-    agents = await run_in_threadpool(parts.store.clients_of, project.id, told.number)
-    if not agents or project.problem or (told.agent and told.agent not in agents):
+    if project.problem or (told.agent and told.agent not in agents):
         return None
     repository = project.to_repository()
     standing = await parts.ledger.read(repository, told.number)
@@ -86,18 +87,19 @@ async def settle(parts: HiveParts, project: Project, told: Told) -> str | None:
         return None
     record, epoch = standing.record, told.details.get("epoch")
     if record.state is not RecordState.HELD:
-        await run_in_threadpool(parts.store.forget_clients, project.id, told.number)
+        await run_in_threadpool(parts.store.reports.forget_clients, project.id, told.number)
         return record.state.value
     if (told.agent and told.agent != record.holder.agent) or (isinstance(epoch, int) and epoch != record.epoch):
         return None
     pull = await _delivery(parts, project, repository, told) if told.status == "completed" else None
     noted_at = datetime.fromtimestamp(int(parts.clock.wall_s()), UTC).isoformat().replace("+00:00", "Z")
-    after = settled_record(record, told, pull, nonce=parts.new_nonce(), noted_at=noted_at)
+    strikes_max = repository.rules.strikes_max or STRIKES_MAX
+    after = settled_record(record, told, pull, nonce=parts.new_nonce(), noted_at=noted_at, strikes_max=strikes_max)
     result = await parts.ledger.swap(repository, standing.version, after)
     if not result.won:
         return None if result.standing is None else result.standing.record.state.value
     if after.state is not RecordState.HELD:
-        await run_in_threadpool(parts.store.forget_clients, project.id, told.number)
+        await run_in_threadpool(parts.store.reports.forget_clients, project.id, told.number)
         parts.announce(project)
     return after.state.value
 

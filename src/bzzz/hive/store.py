@@ -1,4 +1,4 @@
-"""What Hive remembers: projects, reports of tasks, and the webhooks it has taken.
+"""What Hive remembers: projects and the webhooks it has taken; reports, captures and keys have stores of their own.
 
 Synchronous and safe in threads; the server calls it in a thread pool, the CLI directly. Every method is one
 transaction. What it gives out are plain values, never rows. Database failures come out as SQLAlchemy's
@@ -7,16 +7,14 @@ errors, which the server answers with 503.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import delete, func, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from bzzz.errors import UsageError
@@ -25,25 +23,16 @@ from bzzz.hive.database import exclusively, open_database, upgrade_database
 from bzzz.hive.git_url import read_git_url
 from bzzz.hive.key_store import KeyStore
 from bzzz.hive.model import ClientClaimRow, ProjectRow, TaskReportRow, WebhookDeliveryRow
-from bzzz.hive.project import FORGES, Project
+from bzzz.hive.project import FORGES, NO_ADDRESS, Project
 from bzzz.hive.project_setting import SETTING_KEYS
+from bzzz.hive.report_store import ReportStore, iso
 from bzzz.ports import Clock
 
-REPORTS_PER_TASK_MAX = 200
 DELIVERIES_REMEMBERED_MAX = 10_000
+PROJECTS_FRESH_S = 1.0
 
 _COLUMNS = {"owner": "git_owner", "repository": "git_repository", "branch": "git_branch"}
 _IN_METADATA = ("api_url", "forge", *SETTING_KEYS)
-
-
-@dataclass(frozen=True, slots=True)
-class TaskReport:
-    """The newest report of one task. ``reported_at`` is ISO 8601 in UTC."""
-
-    number: int
-    status: str
-    details: Mapping[str, Any]
-    reported_at: str
 
 
 class HiveStore:
@@ -52,7 +41,8 @@ class HiveStore:
     Args:
         url: SQLAlchemy's database URL.
         clock: for the times that people read.
-        captures_max: see ``CaptureStore``. ``captures`` is one, and ``keys`` a ``KeyStore``.
+        captures_max: see ``CaptureStore``. ``captures`` is one, ``keys`` a ``KeyStore``, ``reports`` a
+            ``ReportStore``.
 
     Raises:
         SettingError: not a database URL that can be used.
@@ -63,8 +53,13 @@ class HiveStore:
         upgrade_database(url)
         self._reader, self._writer = open_database(url)
         self._clock = clock
+        self._reading = threading.Lock()
+        self._known: tuple[Sequence[Project], int, int] | None = None
+        self._failed: tuple[SQLAlchemyError, int] | None = None
+        self._generation = 0
         self.captures = CaptureStore(self._reader, self._writer, clock, captures_max)
         self.keys = KeyStore(self._reader, self._writer, clock)
+        self.reports = ReportStore(self._reader, self._writer, clock)
 
     def close(self) -> None:
         """Release the connections."""
@@ -85,25 +80,38 @@ class HiveStore:
 
     def projects(self, *, active_only: bool = False) -> Sequence[Project]:
         """All projects by id, or only those with ``bzzz_enabled`` and a git address."""
-        query = select(ProjectRow).order_by(ProjectRow.id)
-        if active_only:
-            query = query.where(
-                ProjectRow.bzzz_enabled.is_(True), ProjectRow.git_url.is_not(None), ProjectRow.git_url != ""
-            )
-        with Session(self._reader) as session:
-            return [read_row(row) for row in session.scalars(query)]
+        with self._reading:
+            found = self.known_projects()
+            if found is None:
+                generation, now_ms = self._generation, self._clock.now_ms()
+                if self._failed is not None and now_ms - self._failed[1] < PROJECTS_FRESH_S * 1000:
+                    raise self._failed[0]
+                try:
+                    with Session(self._reader) as session:
+                        rows = session.scalars(select(ProjectRow).order_by(ProjectRow.id))
+                        found = tuple(read_row(row) for row in rows)
+                except SQLAlchemyError as error:
+                    # Those who waited for this reading would each wait as long for the same end.
+                    self._failed = (error, self._clock.now_ms())
+                    raise
+                self._known, self._failed = (found, generation, now_ms), None
+        return tuple(project for project in found if project.active) if active_only else found
+
+    def known_projects(self) -> Sequence[Project] | None:
+        """All projects, if that needs no reading: as this store wrote them, and else ``PROJECTS_FRESH_S`` old."""
+        if self._known is None:
+            return None
+        found, generation, read_ms = self._known
+        fresh = self._clock.now_ms() - read_ms < PROJECTS_FRESH_S * 1000
+        return found if fresh and generation == self._generation else None
 
     def project(self, project_id: int) -> Project | None:
         """One project; ``None`` if there is none with this id."""
-        with Session(self._reader) as session:
-            row = session.get(ProjectRow, project_id)
-            return None if row is None else read_row(row)
+        return next((one for one in self.projects() if one.id == project_id), None)
 
     def named(self, name: str) -> Project | None:
         """One project by its name."""
-        with Session(self._reader) as session:
-            row = session.scalar(select(ProjectRow).where(ProjectRow.name == name))
-            return None if row is None else read_row(row)
+        return next((one for one in self.projects() if one.name == name), None)
 
     def add(self, draft: Mapping[str, Any]) -> Project:
         """Store a new project from the fields of ``project.draft_from``.
@@ -112,7 +120,7 @@ class HiveStore:
             UsageError: its name or its repository is another project's.
         """
         now = self._now()
-        with Session(self._writer) as session, session.begin():
+        with self._changing() as session:
             exclusively(session.connection())
             self._refuse_taken(session, draft, 0)
             row = ProjectRow(created_at=now, bzzz_enabled=False, ready_to_claim=False)
@@ -128,7 +136,7 @@ class HiveStore:
         Raises:
             UsageError: the new name or repository is another project's.
         """
-        with Session(self._writer) as session, session.begin():
+        with self._changing() as session:
             exclusively(session.connection())
             row = session.get(ProjectRow, project_id, with_for_update=True)
             if row is None:
@@ -138,19 +146,29 @@ class HiveStore:
             _flush(session, fields)
             return read_row(row)
 
-    def note_ready(self, project_id: int, *, ready: bool) -> None:
-        """Remember whether the project had open tasks when that was last known."""
-        query = update(ProjectRow).where(ProjectRow.id == project_id).values(ready_to_claim=ready)
-        with Session(self._writer) as session, session.begin():
-            session.execute(query)
+    def note_ready(self, ready: Mapping[int, bool]) -> None:
+        """Remember whether projects had open tasks when that was last known."""
+        with self._changing() as session:
+            for value in set(ready.values()):
+                ids = [number for number, has in ready.items() if has is value]
+                session.execute(update(ProjectRow).where(ProjectRow.id.in_(ids)).values(ready_to_claim=value))
 
     def remove(self, project_id: int) -> bool:
         """Delete a project with its reports; false if there was none. Its repository is not touched."""
-        with Session(self._writer) as session, session.begin():
+        with self._changing() as session:
             session.execute(delete(TaskReportRow).where(TaskReportRow.project_id == project_id))
             session.execute(delete(ClientClaimRow).where(ClientClaimRow.project_id == project_id))
             gone = session.execute(delete(ProjectRow).where(ProjectRow.id == project_id).returning(ProjectRow.id))
             return gone.first() is not None
+
+    @contextmanager
+    def _changing(self) -> Iterator[Session]:
+        """A transaction that changes projects; what is known of them is out of date when it ends."""
+        try:
+            with Session(self._writer) as session, session.begin():
+                yield session
+        finally:
+            self._generation += 1
 
     def _refuse_taken(self, session: Session, fields: Mapping[str, Any], own_id: int) -> None:
         others = select(ProjectRow.name).where(ProjectRow.id != own_id)
@@ -165,83 +183,6 @@ class HiveStore:
             if taken is not None:
                 key = f"{fields['owner']}/{fields['repository']}"
                 raise UsageError(f"{key} is the project {taken!r} already; a mesh knows it by that one name")
-
-    # --- reports ----------------------------------------------------------------------------------------
-
-    def report(self, project_id: int, number: int, status: str, details: Mapping[str, Any]) -> bool | None:
-        """Store a report once.
-
-        Returns:
-            true if it is new, false if the very same report is there already, ``None`` if there is no
-            such project.
-        """
-        digest = report_digest(project_id, number, status, details)
-        row = TaskReportRow(
-            project_id=project_id,
-            task_number=number,
-            status=status,
-            details=dict(details),
-            digest=digest,
-            reported_at=self._now(),
-        )
-        try:
-            with Session(self._writer) as session, session.begin():
-                if session.get(ProjectRow, project_id) is None:
-                    return None
-                if session.scalar(select(TaskReportRow.id).where(TaskReportRow.digest == digest)):
-                    return False
-                session.add(row)
-                session.flush()
-                self._drop_oldest(session, project_id, number)
-        except IntegrityError:
-            # Lost a race: against the same report, or against the project's removal.
-            return None if self.project(project_id) is None else False
-        return True
-
-    def reports(self, project_id: int) -> Mapping[int, TaskReport]:
-        """The newest report of each task of a project, by issue number."""
-        newest = (
-            select(func.max(TaskReportRow.id))
-            .where(TaskReportRow.project_id == project_id)
-            .group_by(TaskReportRow.task_number)
-        )
-        with Session(self._reader) as session:
-            rows = session.scalars(select(TaskReportRow).where(TaskReportRow.id.in_(newest)))
-            return {row.task_number: _read_report(row) for row in rows}
-
-    def reports_of(self, project_id: int, number: int) -> Sequence[TaskReport]:
-        """Every report of one task that is kept, oldest first."""
-        query = select(TaskReportRow).where(
-            TaskReportRow.project_id == project_id, TaskReportRow.task_number == number
-        )
-        with Session(self._reader) as session:
-            return [_read_report(row) for row in session.scalars(query.order_by(TaskReportRow.id))]
-
-    def _drop_oldest(self, session: Session, project_id: int, number: int) -> None:
-        of_task = (TaskReportRow.project_id == project_id, TaskReportRow.task_number == number)
-        newest = select(TaskReportRow.id).where(*of_task).order_by(TaskReportRow.id.desc())
-        edge = session.scalar(newest.offset(REPORTS_PER_TASK_MAX).limit(1))
-        if edge is not None:
-            session.execute(delete(TaskReportRow).where(*of_task, TaskReportRow.id <= edge))
-
-    # --- claims taken for clients -----------------------------------------------------------------------
-
-    def note_client(self, project_id: int, number: int, agent: str) -> None:
-        """Remember that Hive takes a task for a client; once is enough."""
-        row = ClientClaimRow(project_id=project_id, task_number=number, agent=agent, claimed_at=self._now())
-        with suppress(IntegrityError), Session(self._writer) as session, session.begin():
-            if agent not in session.scalars(select(ClientClaimRow.agent).where(*_of_task(project_id, number))):
-                session.add(row)
-
-    def clients_of(self, project_id: int, number: int) -> Collection[str]:
-        """The clients that Hive took a task for, or tried to; none where all of that has ended."""
-        with Session(self._reader) as session:
-            return set(session.scalars(select(ClientClaimRow.agent).where(*_of_task(project_id, number))))
-
-    def forget_clients(self, project_id: int, number: int) -> None:
-        """A client's claim has ended."""
-        with Session(self._writer) as session, session.begin():
-            session.execute(delete(ClientClaimRow).where(*_of_task(project_id, number)))
 
     # --- webhooks ---------------------------------------------------------------------------------------
 
@@ -262,24 +203,6 @@ class HiveStore:
         return datetime.fromtimestamp(self._clock.wall_s(), UTC)
 
 
-def _of_task(project_id: int, number: int) -> tuple[ColumnElement[bool], ...]:
-    return ClientClaimRow.project_id == project_id, ClientClaimRow.task_number == number
-
-
-def report_digest(project_id: int, number: int, status: str, details: Mapping[str, Any]) -> str:
-    """What makes two reports the same one: every field of them, in one canonical form."""
-    canonical = json.dumps([project_id, number, status, details], sort_keys=True, allow_nan=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def iso(moment: datetime | None) -> str:
-    """ISO 8601 in UTC with a ``Z``; SQLite gives times back without their zone, which was UTC."""
-    if moment is None:
-        return ""
-    zoned = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return zoned.isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def read_row(row: ProjectRow) -> Project:
     """A project from a row that the predecessor may have written, with NULLs and without owner or name."""
     stored = row.metadata_ if isinstance(row.metadata_, dict) else {}
@@ -289,7 +212,7 @@ def read_row(row: ProjectRow) -> Project:
         url, owner, name = address.url, address.owner, address.repository
         api_url, web_url = address.api_url, address.web_url
     except ValueError as error:
-        problem = str(error) if url else "it has no git address"
+        problem = str(error) if url else NO_ADDRESS
         url = ""  # what cannot be read might hold a password
     forge = stored.get("forge")
     return Project(
@@ -314,10 +237,6 @@ def read_row(row: ProjectRow) -> Project:
         updated_at=iso(row.updated_at),
         problem=problem,
     )
-
-
-def _read_report(row: TaskReportRow) -> TaskReport:
-    return TaskReport(row.task_number, row.status, row.details, iso(row.reported_at))
 
 
 def _write(row: ProjectRow, fields: Mapping[str, Any], now: datetime) -> None:

@@ -100,8 +100,8 @@ class SqliteJournal:
         """The list of repositories kept last; one that cannot be read is left out, for Hive tells it again."""
         found = []
         for (value,) in self._db.execute("SELECT value FROM repository ORDER BY key").fetchall():
-            with contextlib.suppress(ValueError, TypeError):
-                found.append(Repository(**json.loads(value)))
+            with contextlib.suppress(ValueError, TypeError, AttributeError):
+                found.append(Repository.from_object(json.loads(value)))
         return found
 
     def keep_repositories(self, repositories: Sequence[Repository]) -> None:
@@ -168,7 +168,7 @@ class SqliteJournal:
 
     def delivered(self, item_id: int) -> None:
         """This report arrived."""
-        self._db.execute("UPDATE outbox SET delivered = 1 WHERE id = ?", (item_id,))
+        self._db.execute("UPDATE outbox SET delivered = 1, data = '{}' WHERE id = ?", (item_id,))
 
     def postponed(self, item_id: int) -> None:
         """This report did not arrive."""

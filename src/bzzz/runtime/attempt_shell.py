@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 from collections.abc import Callable, Sequence
 
@@ -107,6 +108,7 @@ class AttemptShell:
         self, repository: Repository, task: TaskId, record: ClaimRecord, issue: Issue, comments: Sequence[Comment]
     ) -> None:
         attempt_id = self._attempt_id(task, record)
+        rules = repository.rules
         self._claims[attempt_id] = (task, record.epoch)
         self._events.tell("attempt_starting", task=str(task), epoch=record.epoch)
         await self._runner.start(
@@ -120,8 +122,8 @@ class AttemptShell:
                 branch=branch_name(task, record.epoch),
                 agent=self._agent.configuration,
                 agent_name=self._agent.name,
-                wall_s_max=self._agent.wall_s_max,
-                idle_s_max=self._agent.idle_s_max,
+                wall_s_max=min(self._agent.wall_s_max, rules.wall_s_max or math.inf),
+                idle_s_max=min(self._agent.idle_s_max, rules.idle_s_max or math.inf),
                 output_bytes_max=self._agent.output_bytes_max,
             )
         )

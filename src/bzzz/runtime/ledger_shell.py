@@ -26,7 +26,7 @@ from bzzz.core.event import (
     WorkNotSaved,
     WorkSaved,
 )
-from bzzz.core.task import Issue, Repository, Task, TaskId
+from bzzz.core.task import Issue, Pull, Repository, Task, TaskId
 from bzzz.errors import (
     BzzzError,
     LedgerRefused,
@@ -88,7 +88,8 @@ class LedgerShell:
         if repository is None:
             return TasksNotListed(effect.repository, "it is not among the active repositories any more")
         try:
-            listing = await self._forge.list_issues(repository, self._label)
+            label = (repository.rules.labels or (self._label,))[0]
+            listing = await self._forge.list_issues(repository, label)
             claims = await self._ledger.list(repository)
             asked = await self._again.find(repository, listing.issues, claims)
         except BzzzError as error:
@@ -212,7 +213,19 @@ class LedgerShell:
             return PullNotFound(task.id, str(error), final=True)
         except BzzzError as error:
             return PullNotFound(task.id, str(error), retry_after_ms(error))
+        await self._ask_reviewers(repository, task.id, pull)
         return PullFound(task.id, pull.url)
+
+    async def _ask_reviewers(self, repository: Repository, task: TaskId, pull: Pull) -> None:
+        """Ask whom the project names; a pull request that nobody was asked about is a pull request all the same."""
+        reviewers = repository.rules.reviewers
+        if not reviewers or pull.merged or pull.state != "open":
+            return
+        try:
+            await self._forge.ask_reviewers(repository, pull.number, reviewers)
+        except BzzzError as error:
+            text = f"{pull.url}: {', '.join(reviewers)} could not be asked to review: {error}"
+            self._events.tell("reviewers_not_asked", level="warning", task=str(task), text=text)
 
     def _admitted(self, repository: Repository, issue: Issue) -> Task | None:
         key = TaskId(repository.key, issue.number)

@@ -37,17 +37,18 @@ from bzzz.core.effect import (
     StopAttempt,
     SwapClaim,
 )
-from bzzz.core.event import Event, RepositoryChanged, Started, StopAsked, SwapEnd, SwapEnded, Ticked
+from bzzz.core.event import AttemptEnded, Event, RepositoryChanged, Started, StopAsked, SwapEnd, SwapEnded, Ticked
 from bzzz.core.node import NodeCore
 from bzzz.core.profile import Policy, Profile
 from bzzz.core.task import Repository, TaskId
 from bzzz.errors import BzzzError, TransportError
+from bzzz.ports import AttemptFinished
 from bzzz.runtime.attempt_shell import AttemptShell
 from bzzz.runtime.event_log import EventLog
 from bzzz.runtime.failure import failure_event
 from bzzz.runtime.ledger_shell import LedgerShell
 from bzzz.runtime.mesh_shell import MeshShell
-from bzzz.runtime.outbox import Outbox
+from bzzz.runtime.outbox import ATTEMPTED, Outbox
 from bzzz.runtime.shells import Shells
 
 HIVE_STREAM_RETRY_S = 1.0
@@ -56,6 +57,8 @@ LOOP_RETRY_S = 1.0
 LOOP_RETRY_S_MAX = 60.0
 STOP_S_MAX = 25.0
 LAST_WORDS_S_MAX = 2.0
+CAPTURES_WAITING_MAX = 1_000
+"""Above so many reports that wait, what attempts show of themselves is dropped, counted; reports never are."""
 
 
 class Node:
@@ -339,9 +342,32 @@ class Node:
 
     async def _attempt_events(self) -> None:
         while True:
-            event = self.attempts.translate(await self._shells.runner.receive())
+            told = await self._shells.runner.receive()
+            event = self.attempts.translate(told)
+            if isinstance(event, AttemptEnded) and isinstance(told, AttemptFinished):
+                self._capture(event, told)
             if event is not None:
                 self.feed(event)
+
+    def _capture(self, event: AttemptEnded, finished: AttemptFinished) -> None:
+        """Keep what an attempt shows for Hive; the outbox brings it there."""
+        if not (self.has_hive and finished.shown):
+            return
+        if self._shells.journal.outbox_length() >= CAPTURES_WAITING_MAX:
+            self.counters["captures_dropped"] += 1
+            return
+        data = {
+            **finished.shown,
+            "attempt_id": finished.attempt_id,
+            "outcome": finished.outcome.value,
+            "summary": finished.summary,
+            "usage": dict(finished.usage),
+        }
+        try:
+            self._shells.journal.enqueue(event.task, event.epoch, f"{ATTEMPTED}{finished.attempt_id}", data)
+        except Exception as error:  # a full disk: the attempt's end counts for more than what is told of it
+            self._broken("broken_effects", f"capture: {type(error).__name__}: {error}")
+        self.outbox.wake()
 
     async def _hive_changes(self) -> None:
         hive = self._shells.hive

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,9 @@ RETRY_S = 2.0
 RETRY_S_MIN = 0.1
 RETRY_S_MAX = 120.0
 COMMENT_CHARS_MAX = 4_000
+
+ATTEMPTED = "attempted:"
+"""Begins the kind of what an attempt shows of itself; the attempt's id follows."""
 
 _STATUS = {"claimed": "in_progress", "delivered": "completed", "released": "failed", "escalated": "escalated"}
 
@@ -137,8 +140,8 @@ class Outbox:
         Raises:
             BzzzError: the ledger could not be read.
         """
-        if item.id not in self._left and item.tries == 0:
-            return False
+        if item.kind.startswith(ATTEMPTED) or (item.id not in self._left and item.tries == 0):
+            return False  # what was done was done, whoever holds the task now
         standing = await self._ledger.read(repository, item.task.number)
         if standing is None:
             return False
@@ -197,6 +200,9 @@ class Outbox:
     async def _to_capture(self, item: OutboxItem, repository: Repository) -> None:
         if self._hive is not None and item.kind == "delivered":
             await self._hive.capture("create-pr", repository, item.task.number, pull_item(item, self._agent))
+        if self._hive is not None and item.kind.startswith(ATTEMPTED):
+            for kind, body in attempt_items(item, self._agent):
+                await self._hive.capture(kind, repository, item.task.number, body)
 
     async def _to_hook(self, item: OutboxItem, _: Repository) -> None:
         if self._escalate is not None and item.kind == "escalated":
@@ -215,6 +221,43 @@ def pull_item(item: OutboxItem, agent: str) -> Mapping[str, Any]:
         "commit": item.data.get("commit", ""),
         "check": item.data.get("check", {}),
     }
+
+
+def attempt_items(item: OutboxItem, agent: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """An attempt as Hive keeps it: the prompt with the agent's last words, and the work."""
+    data = item.data
+    about = {
+        "agent_id": agent,
+        "attempt_id": data.get("attempt_id", ""),
+        "epoch": item.epoch,
+        "outcome": data.get("outcome", ""),
+    }
+    if data.get("prompt"):
+        usage = data.get("usage", {})
+        yield (
+            "log-prompt",
+            {
+                **about,
+                "prompt_type": "task_analysis",
+                "prompt_content": data["prompt"],
+                "response": data.get("answer", ""),
+                "model_used": usage.get("model"),
+                "usage": usage,
+            },
+        )
+    if data.get("diff") or data.get("files"):
+        yield (
+            "submit-work",
+            {
+                **about,
+                "work_type": "code",
+                "content": data.get("diff", ""),
+                "files": data.get("files", {}),
+                "commit_message": data.get("commit_message", ""),
+                "description": data.get("summary", ""),
+                "commit": data.get("commit", ""),
+            },
+        )
 
 
 def _comment(item: OutboxItem) -> str:

@@ -13,7 +13,8 @@ from tests.support.node_world import make_repository
 
 from bzzz.cli.compose import LABELS_MAX, compose_node
 from bzzz.config import load
-from bzzz.core.task import Task, TaskType
+from bzzz.core.capability import match
+from bzzz.core.task import ProjectRules, Task, TaskType
 from bzzz.errors import UsageError
 
 SECRET = "s3cret-Kq81-never-shown"
@@ -99,3 +100,18 @@ def test_an_issue_becomes_a_task_that_gossip_can_carry(tmp_path: Path) -> None:
 )
 def test_what_is_no_task_is_told_why(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
     assert judged(tmp_path, **changes) == reason
+
+
+def test_a_projects_labels_make_its_tasks_and_its_agent_is_asked_for_as_a_capability(tmp_path: Path) -> None:
+    from bzzz.cli.compose import _admission, _capabilities
+
+    config = load(None, {}, {"agent.kind": "command", "agent.command": "/opt/bin/claude-agent,--yes"})
+    rules = ProjectRules(labels=("agents", "ready"), agent="claude-agent")
+    admit, shop = _admission(config), replace(make_repository(), rules=rules)
+    one = admit(shop, replace(make_issue(7), labels=("agents", "bzzz-task")))
+    assert one == "it does not carry the label"
+    both = admit(shop, replace(make_issue(7), labels=("Ready", "agents")))
+    assert isinstance(both, Task)
+    assert "needs-claude-agent" in both.labels
+    assert match(both, _capabilities(config), "", ()) >= 1
+    assert match(both, ("command", "aider"), "", ()) == 0

@@ -124,7 +124,7 @@ async def test_tasks_join_issues_with_claims_and_reports(hive: RunningHive, clie
     await append(hive, record(1))
     await append(hive, record(2))
     await append(hive, record(2, RecordState.RELEASED))
-    hive.parts.store.report(project_id, 1, "in_progress", {})
+    hive.parts.store.reports.add(project_id, 1, "in_progress", {})
     found = (await client.get(f"/api/bzzz/projects/{project_id}/tasks")).json()
     assert [one["number"] for one in found] == [1, 2, 3]
     assert found[0].keys() >= OLD_TASK_FIELDS
@@ -181,6 +181,7 @@ async def test_a_database_that_fails_is_503_and_not_a_traceback(
 
     for method in ("projects", "ping"):
         monkeypatch.setattr(HiveStore, method, fail)
+    monkeypatch.setattr(HiveStore, "known_projects", lambda _: None)
     answer = await client.get("/api/bzzz/projects")
     assert answer.status_code == 503
     assert answer.json()["error"] == "database_unavailable"
@@ -194,7 +195,7 @@ async def test_a_bug_is_a_500_without_its_traceback(
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError("s3cret")
 
-    monkeypatch.setattr(HiveStore, "projects", fail)
+    monkeypatch.setattr(HiveStore, "known_projects", fail)
     answer = await client.get("/api/bzzz/projects")
     assert answer.status_code == 500
     assert answer.json().keys() == {"error", "detail"}
@@ -322,7 +323,7 @@ async def test_a_report_may_carry_metadata_or_results(
     for new in (True, False):
         answer = await client.put("/api/bzzz/projects/1/status", json={"status": "completed", **body})
         assert answer.json() == {"success": True, "new": new, "claim": None}
-    assert hive.parts.store.reports(project_id)[3].details == details
+    assert hive.parts.store.reports.newest(project_id)[3].details == details
 
 
 async def test_a_report_that_is_too_large_or_no_json_is_refused(
@@ -416,3 +417,14 @@ async def test_the_page_shows_strangers_text_as_text(hive: RunningHive, client: 
     assert "default-src 'none'" in answer.headers["content-security-policy"]
     assert "walnut" in answer.text
     assert "forge x: list" in answer.text
+
+
+async def test_a_body_that_is_not_sent_as_json_is_told_how_to_be_sent(
+    hive: RunningHive, client: httpx.AsyncClient
+) -> None:
+    project_id = hive.add_project()
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    content = b'{"task_number": 1, "agent_id": "n8n"}'
+    answer = await client.post(f"/api/bzzz/projects/{project_id}/claim", headers=form, content=content)
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["detail"]

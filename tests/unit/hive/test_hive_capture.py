@@ -164,7 +164,7 @@ async def test_secrets_are_taken_out_before_anything_is_stored(
     found = await search(client)
     assert TOKEN not in json.dumps(found)
     assert found["captures"][0]["redacted"] == 2
-    assert hive.parts.store.reports(1)[1].details == {"log": "with [secret]"}
+    assert hive.parts.store.reports.newest(1)[1].details == {"log": "with [secret]"}
     assert (await client.get("/health")).json()["counters"]["secrets_removed"] == 2
 
 

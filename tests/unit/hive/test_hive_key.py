@@ -17,7 +17,7 @@ from bzzz.errors import UsageError
 from bzzz.hive.database import open_database
 from bzzz.hive.key import KEY_PREFIX, Role, digest
 from bzzz.hive.key_store import KeyStore
-from bzzz.hive.keyring import REMEMBERED_S, Keyring
+from bzzz.hive.keyring import READ_AGAIN_S, Keyring
 from bzzz.hive.rate import RateLimit
 from bzzz.hive.setting import credential, read_keys
 from bzzz.hive.store import HiveStore
@@ -102,7 +102,7 @@ async def test_a_key_made_or_revoked_by_another_process_is_known_in_a_moment(dat
         assert not await ring.in_use()
         store.keys.add("walnut", Role.NODE, "bzh_first-key-of-walnut")
         assert not await ring.in_use()
-        clock.advance(REMEMBERED_S)
+        clock.advance(READ_AGAIN_S)
         assert await ring.in_use()
         found = await ring.find("bzh_first-key-of-walnut")
         assert found is not None
@@ -111,7 +111,7 @@ async def test_a_key_made_or_revoked_by_another_process_is_known_in_a_moment(dat
         assert store.keys.list()[0].used_at
         store.keys.revoke("walnut")
         assert await ring.find("bzh_first-key-of-walnut") is not None
-        clock.advance(REMEMBERED_S)
+        clock.advance(READ_AGAIN_S)
         assert await ring.find("bzh_first-key-of-walnut") is None
         assert await ring.in_use()
         await ring.close()
@@ -167,7 +167,8 @@ async def test_a_database_that_is_away_lets_nobody_in_by_mistake(
 
     async with hive.client() as anyone:
         key = await make(anyone, "boss", "admin")
-    monkeypatch.setattr(KeyStore, "find", fail)
+    monkeypatch.setattr(KeyStore, "in_force", fail)
+    hive.parts.keyring.forget()
     monkeypatch.setattr(KeyStore, "any", fail)
     async with hive.client(key) as boss, hive.client() as anyone:
         for answer in (await boss.get(ACTIVE), await anyone.get(ACTIVE)):

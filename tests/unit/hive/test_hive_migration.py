@@ -118,10 +118,10 @@ def test_each_step_goes_down_and_up_again_with_our_own_data_in_place(empty_datab
     url = empty_database
     with HiveStore(url, RealClock()) as store:
         made = store.add(draft_from({"name": "shop", "git_url": "https://github.com/acme/shop"}, ""))
-        assert store.report(made.id, 3, "completed", {"a": 1}) is True
+        assert store.reports.add(made.id, 3, "completed", {"a": 1}) is True
         store.captures.add(prepare("chat-log", {"a": 1}, Redactor()))
         store.keys.add("walnut", Role.NODE, "bzh_some-key-of-a-node")
-        store.note_client(made.id, 3, "old")
+        store.reports.note_client(made.id, 3, "old")
     for step, table in (("r0005", "bzzz_client_claims"), ("r0004", "bzzz_keys"), ("r0003", "bzzz_captures")):
         downgrade_database(url, step)
         assert columns(url, table) == set()
@@ -134,7 +134,7 @@ def test_each_step_goes_down_and_up_again_with_our_own_data_in_place(empty_datab
     with HiveStore(url, RealClock()) as store:
         (again,) = store.projects()
         assert (again.name, again.bzzz_enabled) == ("shop", False)
-        assert store.reports(again.id) == {}
+        assert store.reports.newest(again.id) == {}
     downgrade_database(url)
     assert columns(url) == set()
 

@@ -18,7 +18,7 @@ SETTINGS: dict[str, Any] = {
     "labels": ["agents"],
     "check_command": ["make", "test"],
     "agent": "claude",
-    "limits": {"wall_s_max": 1800, "cost_usd_max": 2.5},
+    "limits": {"wall_s_max": 1800, "strikes_max": 2},
     "reviewers": ["ana"],
 }
 
@@ -62,7 +62,7 @@ def test_settings_go_into_metadata_one_by_one_and_an_empty_one_goes_away(databas
         assert replaced is not None
         assert (replaced.metadata["team"], replaced.settings.reviewers) == ("till", ("bo",))
         assert "stars" not in replaced.metadata
-        assert replaced.label("bzzz-task") == "todo"
+        assert replaced.labels("bzzz-task") == ("todo",)
 
 
 async def test_nodes_are_told_of_settings_and_a_projects_label_makes_its_tasks(tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ async def test_a_git_server_that_is_away_makes_the_client_report_again_and_nothi
     body = {"task_number": 5, "status": "failed"}
     answer = await client.put("/api/bzzz/projects/1/status", json=body)
     assert (answer.status_code, "retry-after" in answer.headers) == (503, True)
-    assert hive.parts.store.reports(1)[5].status == "failed"
+    assert hive.parts.store.reports.newest(1)[5].status == "failed"
     hive.ledger.failure = None
     assert await report(client, "failed") == {"success": True, "new": False, "claim": "released"}
 

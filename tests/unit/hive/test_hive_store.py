@@ -9,6 +9,7 @@ import pytest
 from tests.support.hive_server import RealClock
 
 from bzzz.errors import UsageError
+from bzzz.hive import report_store
 from bzzz.hive import store as store_module
 from bzzz.hive.project import change_from, draft_from
 from bzzz.hive.store import HiveStore
@@ -60,42 +61,45 @@ def test_the_id_of_a_removed_project_is_never_another_projects(store: HiveStore)
 
 def test_removing_a_project_removes_its_reports_alone(store: HiveStore) -> None:
     shop, till = add(store), add(store, "till", "acme/till")
-    store.report(shop, 1, "completed", {})
-    store.report(till, 1, "failed", {})
+    store.reports.add(shop, 1, "completed", {})
+    store.reports.add(till, 1, "failed", {})
     store.remove(shop)
-    assert store.report(shop, 1, "completed", {}) is None
-    assert store.reports(till)[1].status == "failed"
+    assert store.reports.add(shop, 1, "completed", {}) is None
+    assert store.reports.newest(till)[1].status == "failed"
 
 
 def test_the_newest_report_of_each_task_counts_and_a_late_repeat_changes_nothing(store: HiveStore) -> None:
     shop = add(store)
-    store.report(shop, 1, "in_progress", {"epoch": 1})
-    store.report(shop, 1, "completed", {"epoch": 1})
-    assert store.report(shop, 1, "in_progress", {"epoch": 1}) is False
-    store.report(shop, 2, "failed", {})
-    assert {number: one.status for number, one in store.reports(shop).items()} == {1: "completed", 2: "failed"}
+    store.reports.add(shop, 1, "in_progress", {"epoch": 1})
+    store.reports.add(shop, 1, "completed", {"epoch": 1})
+    assert store.reports.add(shop, 1, "in_progress", {"epoch": 1}) is False
+    store.reports.add(shop, 2, "failed", {})
+    assert {number: one.status for number, one in store.reports.newest(shop).items()} == {
+        1: "completed",
+        2: "failed",
+    }
 
 
 def test_reports_of_one_task_are_bounded_and_the_newest_stay(
     store: HiveStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(store_module, "REPORTS_PER_TASK_MAX", 3)
+    monkeypatch.setattr(report_store, "REPORTS_PER_TASK_MAX", 3)
     shop = add(store)
     for step in range(5):
-        store.report(shop, 1, "in_progress", {"step": step})
-    store.report(shop, 2, "failed", {})
-    assert [one.details["step"] for one in store.reports_of(shop, 1)] == [2, 3, 4]
-    assert len(store.reports_of(shop, 2)) == 1
+        store.reports.add(shop, 1, "in_progress", {"step": step})
+    store.reports.add(shop, 2, "failed", {})
+    assert [one.details["step"] for one in store.reports.of(shop, 1)] == [2, 3, 4]
+    assert len(store.reports.of(shop, 2)) == 1
 
 
 def test_reports_from_many_threads_at_once_are_all_stored_and_the_same_one_once(store: HiveStore) -> None:
     shop = add(store)
     with ThreadPoolExecutor(8) as pool:
-        same = list(pool.map(lambda _: store.report(shop, 1, "completed", {"same": True}), range(16)))
-        others = list(pool.map(lambda step: store.report(shop, 2, "in_progress", {"step": step}), range(40)))
+        same = list(pool.map(lambda _: store.reports.add(shop, 1, "completed", {"same": True}), range(16)))
+        others = list(pool.map(lambda step: store.reports.add(shop, 2, "in_progress", {"step": step}), range(40)))
     assert sorted(map(bool, same)) == [False] * 15 + [True]
     assert all(others)
-    assert len(store.reports_of(shop, 2)) == 40
+    assert len(store.reports.of(shop, 2)) == 40
 
 
 def test_a_webhook_is_taken_once_and_the_memory_of_it_is_bounded(
@@ -127,6 +131,6 @@ def test_a_closed_store_of_another_process_does_not_lose_what_was_reported(datab
     url = database
     with HiveStore(url, RealClock()) as first:
         shop = add(first)
-        first.report(shop, 1, "completed", {"pull_request": "x"})
+        first.reports.add(shop, 1, "completed", {"pull_request": "x"})
     with HiveStore(url, RealClock()) as second:
-        assert second.reports(shop)[1].details == {"pull_request": "x"}
+        assert second.reports.newest(shop)[1].details == {"pull_request": "x"}

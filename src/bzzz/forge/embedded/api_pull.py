@@ -137,6 +137,19 @@ def merge_pull(call: Call) -> Answer:
     return Answer({"sha": commit, "merged": True, "message": "Pull Request successfully merged"})
 
 
+def ask_reviewers(call: Call) -> Answer:
+    """``POST .../pulls/{number}/requested_reviewers``."""
+    logins = call.names("reviewers")
+    with call.forge.store.write() as db:
+        repo = call.repo(db)
+        row = pull.find(db, repo, call.path["number"])
+        pull.ask_reviewers(db, row, logins, call.forge.now())
+        value = call.forge.herald.pull(db, repo, row)
+        told = {"action": "review_requested", "number": row["number"], "pull_request": value}
+        call.forge.herald.tell(db, repo, call.actor, "pull_request", told)
+    return Answer(value, 201)
+
+
 _R = "/repos/{owner}/{name}"
 _P = f"{_R}/pulls/{{number:int}}"
 
@@ -147,6 +160,7 @@ ROUTES: tuple[tuple[str, str, Scope, Handler], ...] = (
     ("PATCH", _P, Scope.WRITE, patch_pull),
     ("GET", f"{_P}/files", Scope.NONE, pull_files),
     ("GET", f"{_P}/commits", Scope.NONE, pull_commits),
+    ("POST", f"{_P}/requested_reviewers", Scope.WRITE, ask_reviewers),
     ("GET", f"{_P}/merge", Scope.NONE, is_merged),
     ("PUT", f"{_P}/merge", Scope.WRITE, merge_pull),
 )

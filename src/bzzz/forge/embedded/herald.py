@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bzzz.forge.embedded import hook, issue
+from bzzz.forge.embedded import hook, issue, pull
 from bzzz.forge.embedded.account import Actor
 from bzzz.forge.embedded.pktline import ZERO_ID, RefUpdate
 from bzzz.forge.embedded.setting import EmbeddedForgeSettings
@@ -44,7 +44,7 @@ class Herald:
 
     def pull(self, db: sqlite3.Connection, repo: sqlite3.Row, row: sqlite3.Row) -> Json:
         """A pull request row in GitHub's shape."""
-        return self._shape.pull(repo, row, issue.labels(db, row), issue.assignees(db, row))
+        return self._shape.pull(repo, row, issue.labels(db, row), issue.assignees(db, row), pull.reviewers(db, row))
 
     def tell(
         self, db: sqlite3.Connection, repo: sqlite3.Row, actor: Actor, event: str, payload: Mapping[str, Any]

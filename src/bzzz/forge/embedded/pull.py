@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
-from bzzz.forge.embedded import issue, repository
+from bzzz.forge.embedded import account, issue, repository
 from bzzz.forge.embedded.account import Actor
 from bzzz.forge.embedded.diff import FileChange, read_changes
 from bzzz.forge.embedded.git import Git
@@ -18,6 +19,8 @@ from bzzz.forge.embedded.refusal import Refusal, invalid, not_found
 
 COMMITS_MAX = 250
 """GitHub's own bound for the commits of one pull request."""
+REVIEWERS_MAX = 15
+"""GitHub's own bound, as it was observed."""
 
 _DIFF = ("--no-ext-diff", "--no-textconv", "--no-color", "--find-renames", "--full-index")
 _CLOSES = re.compile(r"\b(?:close[sd]?|fix(?:e[sd])?|resolve[sd]?):?\s+#(\d{1,9})\b", re.IGNORECASE)
@@ -71,6 +74,27 @@ def head_branch(text: str, owner: str) -> str | None:
     if not colon:
         return text
     return branch if who.lower() == owner.lower() else None
+
+
+def reviewers(db: sqlite3.Connection, row: sqlite3.Row) -> list[str]:
+    """Who is asked to review, by login."""
+    rows = db.execute("SELECT login FROM reviewer WHERE issue_id = ? ORDER BY login", (row["id"],)).fetchall()
+    return [found["login"] for found in rows]
+
+
+def ask_reviewers(db: sqlite3.Connection, row: sqlite3.Row, logins: Sequence[str], now: str) -> None:
+    """Ask people for a review; who was asked stays asked.
+
+    Raises:
+        Refusal: 422 for the author, and above ``REVIEWERS_MAX``.
+    """
+    for login in logins:
+        if login.lower() == row["author"].lower():
+            raise Refusal(422, "Review cannot be requested from pull request author.")
+        account.ensure(db, login, now)
+        db.execute("INSERT OR IGNORE INTO reviewer VALUES (?, ?)", (row["id"], login))
+    if len(reviewers(db, row)) > REVIEWERS_MAX:
+        raise Refusal(422, f"A pull request takes {REVIEWERS_MAX} reviewers at most.")
 
 
 def check(git: Git, path: Path, base: str, head: str) -> tuple[str, str]:

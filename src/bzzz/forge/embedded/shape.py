@@ -129,7 +129,12 @@ class Shape:
         }  # fmt: skip
 
     def pull(
-        self, repo: sqlite3.Row, row: sqlite3.Row, labels: Sequence[sqlite3.Row], assignees: Sequence[str]
+        self,
+        repo: sqlite3.Row,
+        row: sqlite3.Row,
+        labels: Sequence[sqlite3.Row],
+        assignees: Sequence[str],
+        reviewers: Sequence[str],
     ) -> Json:
         """A pull request as listings show it."""
         url = f"{self.repo_url(repo)}/pulls/{row['number']}"
@@ -146,7 +151,8 @@ class Shape:
             "statuses_url": f"{self.repo_url(repo)}/statuses/{row['head_sha']}",
             **{key: issue[key] for key in shared},
             "draft": bool(row["draft"]), "merged_at": row["merged_at"], "merge_commit_sha": row["merge_commit_sha"],
-            "requested_reviewers": [], "requested_teams": [], "auto_merge": None,
+            "requested_reviewers": [self.user(login) for login in reviewers], "requested_teams": [],
+            "auto_merge": None,
             "head": self._side(repo, row["head_ref"], row["head_sha"]),
             "base": self._side(repo, row["base_ref"], row["base_sha"]),
             "_links": {"self": {"href": url}, "html": {"href": issue["html_url"]}, "issue": {"href": issue["url"]}},

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bzzz.errors import UsageError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_S = 10.0
 
 _SCHEMA = """
@@ -74,6 +74,15 @@ CREATE TABLE delivery (
     due_s REAL NOT NULL);
 CREATE INDEX delivery_due ON delivery (due_s);
 """
+
+_REVIEWERS = """
+CREATE TABLE reviewer (
+    issue_id INTEGER NOT NULL REFERENCES pull ON DELETE CASCADE, login TEXT NOT NULL COLLATE NOCASE,
+    PRIMARY KEY (issue_id, login));
+"""
+
+_STEPS = (_SCHEMA, _REVIEWERS)
+"""What brings the schema from each version to the next."""
 
 
 class Store:
@@ -151,8 +160,8 @@ class Store:
             version = int(db.execute("PRAGMA user_version").fetchone()[0])
             if version > SCHEMA_VERSION:
                 raise UsageError(f"{self._path} was written by a newer Bzzz (schema {version}); upgrade this one")
-            if version == 0:
-                for statement in _SCHEMA.split(";\n"):
+            for step in _STEPS[version:]:
+                for statement in step.split(";\n"):
                     if statement.strip():
                         db.execute(statement)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

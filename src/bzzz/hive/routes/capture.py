@@ -141,12 +141,7 @@ async def store(
     Raises:
         HTTPException: 413, it is too large; 422, it is no JSON.
     """
-
-    def work() -> tuple[int, bool]:
-        prepared = _prepared(parts, kind, body, project, key)
-        return parts.store.captures.add(prepared)
-
-    return await run_in_threadpool(work)
+    return await parts.captures.put(await run_in_threadpool(_prepared, parts, kind, body, project, key))
 
 
 def _prepared(parts: HiveParts, kind: CaptureKind, body: Any, project: Project | None, key: str) -> Capture:
@@ -173,7 +168,7 @@ async def _place(parts: HiveParts, project: str) -> tuple[int | None, str]:
     """What to search for a project: its id, or the repository of one that may be gone."""
     if not project:
         return None, ""
-    for known in await run_in_threadpool(parts.store.projects):
+    for known in await parts.projects():
         if project in {known.name, str(known.id)} or project.lower() == known.key.lower():
             return known.id, ""
     if "/" in project:

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from bzzz.core.task import TaskId
 from bzzz.errors import ServiceMissing
+from bzzz.hive.board import carries
 from bzzz.hive.claim import next_record
 from bzzz.hive.part import HiveParts, PartsIn
 from bzzz.hive.project import Project
@@ -49,7 +50,7 @@ async def claim(
         assert standing is not None  # noqa: S101 - nothing standing can always be claimed
         return await taken(parts, repository, standing)
     # Before the swap: a claim that is taken and not remembered would only go stale, never be moved on.
-    await run_in_threadpool(parts.store.note_client, project.id, task.number, wanted.agent_id)
+    await run_in_threadpool(parts.store.reports.note_client, project.id, task.number, wanted.agent_id)
     result = await parts.ledger.swap(repository, None if standing is None else standing.version, record)
     if not result.won or result.standing is None:
         return await taken(parts, repository, result.standing)
@@ -68,8 +69,10 @@ async def _check_open(parts: HiveParts, project: Project, number: int) -> None:
         issue = await parts.forge.read_issue(repository, number)
     except ServiceMissing as error:
         raise HTTPException(404, f"there is no issue {repository.key}#{number}: {error}") from None
-    label = project.label(parts.settings.task_label)
-    if issue.is_pull or label.lower() not in {name.lower() for name in issue.labels}:
-        raise HTTPException(404, f"{repository.key}#{number} is not a task: it has no label {label!r}")
+    labels = project.labels(parts.settings.task_label)
+    if issue.is_pull or not carries(issue, labels):
+        raise HTTPException(
+            404, f"{repository.key}#{number} is not a task: it lacks a label of {', '.join(labels)}"
+        )
     if issue.state != "open":
         raise HTTPException(409, f"{repository.key}#{number} is {issue.state}")

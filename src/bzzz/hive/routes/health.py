@@ -34,6 +34,8 @@ async def health(parts: PartsIn) -> HealthAnswer:
                 **parts.changes.counters(),
                 **parts.board.counters(),
                 **parts.store.captures.counters(),
+                **parts.reports.counters(),
+                **parts.captures.counters(),
                 **parts.refusals,
             },
         }

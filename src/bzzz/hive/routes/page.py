@@ -67,7 +67,7 @@ class Section:
 @router.get("/", response_class=HTMLResponse, include_in_schema=False)
 async def index(parts: PartsIn) -> HTMLResponse:
     """The one page."""
-    projects = await run_in_threadpool(parts.store.projects)
+    projects = await parts.projects()
     sections = await asyncio.gather(*(_section(parts, project) for project in projects))
     template = _TEMPLATES.get_template("index.html")
     html = template.render(sections=sections, label=parts.settings.task_label, counters=parts.changes.counters())
@@ -84,7 +84,7 @@ async def _section(parts: HiveParts, project: Project) -> Section:
         return Section(project, (), 0, "its forge does not answer just now")
     except BzzzError as error:
         return Section(project, (), 0, str(error))
-    reports = await run_in_threadpool(parts.store.reports, project.id)
+    reports = await run_in_threadpool(parts.store.reports.newest, project.id)
     lines = []
     for task in tasks[:TASKS_SHOWN_MAX]:
         record = None if task.standing is None else task.standing.record

@@ -33,7 +33,7 @@ ProjectIdIn = Annotated[int, Path(ge=1, le=NUMBER_MAX)]
 @router.get("/api/bzzz/projects")
 async def list_projects(parts: PartsIn) -> ProjectsAnswer:
     """All projects, also those that are disabled."""
-    projects = await run_in_threadpool(parts.store.projects)
+    projects = await parts.projects()
     return ProjectsAnswer(projects=[ProjectAnswer.of(project) for project in projects])
 
 

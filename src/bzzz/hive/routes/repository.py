@@ -5,38 +5,47 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
-from fastapi.concurrency import run_in_threadpool
+from fastapi import APIRouter, Path, Request, Response
 
-from bzzz.hive.part import HiveParts, PartsIn
+from bzzz.hive.part import PartsIn
 from bzzz.hive.project import Project
-from bzzz.hive.schema import NUMBER_MAX, ErrorAnswer, RepositoriesAnswer, RepositoryAnswer, TaskAnswer
+from bzzz.hive.schema import NUMBER_MAX, ErrorAnswer, RepositoriesAnswer, TaskAnswer
 
 _LOG = logging.getLogger("bzzz.hive")
 
 router = APIRouter()
 
+KNOWN: dict[str, Any] = {"description": "what the ETag in If-None-Match names is what there is"}
 
-@router.get("/api/bzzz/active-repos")
-async def active_repositories(parts: PartsIn) -> RepositoriesAnswer:
+
+@router.get("/api/bzzz/active-repos", response_model=RepositoriesAnswer, responses={304: KNOWN})
+async def active_repositories(parts: PartsIn, request: Request) -> Response:
     """Enabled projects with a git address; one that cannot be read does not hide the others."""
-    projects = await run_in_threadpool(parts.store.projects, active_only=True)
-    usable = _usable(projects)
-    answers = await asyncio.gather(*(_answer(parts, project) for project in usable))
-    return RepositoriesAnswer(repositories=answers)
+    usable = _usable([project for project in await parts.projects() if project.active])
+    known = await asyncio.gather(*(parts.board.ready(project) for project in usable))
+    news = {
+        project.id: has
+        for project, has in zip(usable, known, strict=True)
+        if has is not None and has != project.ready_to_claim
+    }
+    await parts.repository_page.note(news, parts.store.note_ready)
+    ready = [news.get(project.id, project.ready_to_claim) for project in usable]
+    return parts.repository_page.render(usable, ready).answer(request)
 
 
 @router.get(
-    "/api/bzzz/projects/{project_id}/tasks", responses={404: {"model": ErrorAnswer}, 409: {"model": ErrorAnswer}}
+    "/api/bzzz/projects/{project_id}/tasks",
+    response_model=list[TaskAnswer],
+    responses={304: KNOWN, 404: {"model": ErrorAnswer}, 409: {"model": ErrorAnswer}},
 )
-async def tasks(parts: PartsIn, project_id: Annotated[int, Path(ge=1, le=NUMBER_MAX)]) -> list[TaskAnswer]:
+async def tasks(
+    parts: PartsIn, request: Request, project_id: Annotated[int, Path(ge=1, le=NUMBER_MAX)]
+) -> Response:
     """Open issues with the task label, as the forge tells them, joined with their claims."""
     project = await parts.workable(project_id)
-    found = await parts.board.tasks(project)
-    reports = await run_in_threadpool(parts.store.reports, project_id)
-    return [TaskAnswer.of(task, project.key, reports.get(task.issue.number)) for task in found]
+    return (await parts.task_pages.get(project)).answer(request)
 
 
 def _usable(projects: Sequence[Project]) -> Sequence[Project]:
@@ -49,12 +58,3 @@ def _usable(projects: Sequence[Project]) -> Sequence[Project]:
         else:
             usable[project.key.lower()] = project
     return tuple(usable.values())
-
-
-async def _answer(parts: HiveParts, project: Project) -> RepositoryAnswer:
-    known = await parts.board.ready(project)
-    if known is None:
-        return RepositoryAnswer.of(project, ready=project.ready_to_claim)
-    if known != project.ready_to_claim:
-        await run_in_threadpool(parts.store.note_ready, project.id, ready=known)
-    return RepositoryAnswer.of(project, ready=known)

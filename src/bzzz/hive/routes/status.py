@@ -9,9 +9,9 @@ import json
 from typing import Annotated
 
 from fastapi import APIRouter, HTTPException, Path
-from fastapi.concurrency import run_in_threadpool
 
 from bzzz.hive.part import PartsIn
+from bzzz.hive.report_store import NewReport
 from bzzz.hive.schema import NUMBER_MAX, ErrorAnswer, StatusAnswer, StatusRequest
 from bzzz.hive.setting import METADATA_BYTES_MAX
 from bzzz.hive.settle import Told, settle
@@ -33,9 +33,11 @@ async def status(
         raise HTTPException(422, f"metadata: {error}") from None
     if size_bytes > METADATA_BYTES_MAX:
         raise HTTPException(413, f"metadata: {size_bytes} bytes are above {METADATA_BYTES_MAX}")
-    new = await run_in_threadpool(parts.store.report, project_id, report.task_number, report.status, details)
-    if new is None:
+    stored = await parts.reports.put(NewReport(project_id, report.task_number, report.status, details))
+    if stored.new is None:
         raise HTTPException(404, f"there is no project {project_id}")
+    if not stored.clients:
+        return StatusAnswer(new=stored.new)
     project = await parts.project(project_id)
     told = Told(report.task_number, report.status, details, report.agent())
-    return StatusAnswer(new=new, claim=await settle(parts, project, told))
+    return StatusAnswer(new=stored.new, claim=await settle(parts, project, told, stored.clients))

@@ -66,8 +66,8 @@ async def _take(
         raise HTTPException(409, "this delivery was taken before")
     if event == "ping" or not key:
         return WebhookAnswer(repository=None)
-    for project in await run_in_threadpool(parts.store.projects, active_only=True):
-        if project.key.lower() == key.lower():
+    for project in await parts.projects():
+        if project.active and project.key.lower() == key.lower():
             parts.announce(project)
             return WebhookAnswer(repository=project.key)
     return WebhookAnswer(repository=None)
