@@ -37,7 +37,7 @@ async def test_a_node_is_wired_from_its_settings_and_shows_no_secret(tmp_path: P
     events: list[Any] = []
     composed = compose_node(config, events.append)
     profile = composed.node.core.context.profile
-    assert (profile.agent, profile.max_tasks, profile.incarnation) == ("walnut", 3, 1)
+    assert (profile.agent, profile.max_tasks) == ("walnut", 3)
     assert profile.peer == composed.transport.peer_id
     assert composed.node.core.context.policy.renew_interval_ms == 30_000
     assert composed.node.has_hive
@@ -45,7 +45,8 @@ async def test_a_node_is_wired_from_its_settings_and_shows_no_secret(tmp_path: P
         compose_node(config, events.append)
     composed.journal.close()
     again = compose_node(config, events.append)
-    assert (again.transport.peer_id, again.node.core.context.profile.incarnation) == (profile.peer, 2)
+    assert again.transport.peer_id == profile.peer
+    assert again.node.core.context.profile.incarnation > profile.incarnation
     again.journal.close()
     assert SECRET not in repr((composed, events, config, profile))
     written = [path.read_bytes() for path in (tmp_path / "data").rglob("*") if path.is_file()]
