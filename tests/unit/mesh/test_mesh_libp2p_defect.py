@@ -383,6 +383,23 @@ async def test_of_two_connections_one_is_left_and_messages_go_on(mesh: Pair) -> 
     assert a.disconnected() == b.disconnected() == []
 
 
+async def test_who_left_while_it_joined_does_not_keep_its_place_in_the_topic(mesh: Pair) -> None:
+    """What a peer sent just before it left is taken in after its end: six such, and no live peer gets a place."""
+    a, b = await mesh.pair()
+    ghosts = [ID.from_pubkey(create_new_key_pair().public_key) for _ in range(12)]
+
+    async def haunt(engine: Any) -> None:
+        engine._router.mesh[TOPIC].update(ghosts)
+        for ghost in ghosts:
+            engine._router.scorer.score(ghost, [TOPIC])
+
+    await inside(a, haunt)
+    router = engine_of(a)._router
+    await until(lambda: not router.mesh[TOPIC] & set(ghosts), "who is not there keeps its place")
+    assert not set(router.scorer.behavior_penalty) & set(ghosts)
+    await assert_alive(a, b)
+
+
 async def test_a_lost_stream_does_not_lose_what_the_peer_subscribed_to(mesh: Pair) -> None:
     """Defect 11: a stream that ends with one of two connections takes the peer's subscriptions with it."""
     a, b = await mesh.pair()
