@@ -19,7 +19,7 @@ chaos: setup ## the tests that kill, stop and cut real nodes for minutes
 	@.venv/bin/python -m pytest -q -m chaos $(ARGS)
 
 soak: setup ## 100,000 messages and 2,000 joins over each mesh engine, with flat memory; a long fuzz of what reads bytes
-	@BZZZ_SOAK_MESSAGES=100000 BZZZ_SOAK_JOINS=2000 BZZZ_FUZZ_EXAMPLES=20000 .venv/bin/python -m pytest -q \
+	@BZZZ_SOAK_MESSAGES=100000 BZZZ_SOAK_JOINS=2000 BZZZ_FUZZ_EXAMPLES=20000 .venv/bin/python -m pytest -q --timeout 7200 \
 	    tests/system/test_mesh_soak.py tests/system/test_mesh_churn.py tests/unit/mesh/test_mesh_fuzz.py $(ARGS)
 
 lint: setup ## the checks that run no test
