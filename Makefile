@@ -1,7 +1,7 @@
 # Bzzz: everything a developer or a new user runs. `make` alone lists it.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test simulate chaos interop bench format lint lock clean
+.PHONY: help setup demo test simulate chaos soak interop bench format lint lock clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,10 @@ simulate: setup ## seeded worlds of the claim protocol with faults (ARGS="--seed
 
 chaos: setup ## the tests that kill, stop and cut real nodes for minutes
 	@.venv/bin/python -m pytest -q -m chaos $(ARGS)
+
+soak: setup ## 100,000 messages and 2,000 joins over each mesh engine, with flat memory; a long fuzz of what reads bytes
+	@BZZZ_SOAK_MESSAGES=100000 BZZZ_SOAK_JOINS=2000 BZZZ_FUZZ_EXAMPLES=20000 .venv/bin/python -m pytest -q --timeout 7200 \
+	    tests/system/test_mesh_soak.py tests/system/test_mesh_churn.py tests/unit/mesh/test_mesh_fuzz.py $(ARGS)
 
 lint: setup ## the checks that run no test
 	@scripts/check.sh static

@@ -7,8 +7,10 @@ beyond what is needed.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from libp2p.pubsub.gossipsub import GossipSub
@@ -93,6 +95,24 @@ class MeshGossipSub(GossipSub):  # type: ignore[misc]
                 size_bytes += message.ByteSize()
                 wanted.messageIDs.append(key)
         await super().handle_iwant(wanted, sender_peer_id)
+
+    def forget_gone(self, is_connected: Callable[[str], bool]) -> None:
+        """Forget the peers that have no connection.
+
+        What a peer sent just before it left is taken in after its end was told: the library then keeps it in the
+        topic's mesh for good, where it takes the place of one that is there, and in its scores.
+        """
+        known = {
+            *itertools.chain.from_iterable(self.mesh.values()),
+            *itertools.chain.from_iterable(self.fanout.values()),
+            *self.peer_protocol,
+            *self.scorer.time_in_mesh,
+            *self.scorer.behavior_penalty,
+        }
+        for peer_id in known:
+            if not is_connected(str(peer_id)):
+                self._counts["forgotten"] += 1
+                self.remove_peer(peer_id)
 
     async def _do_px(self, px_peers: Any) -> None:
         """Nothing: see ``handle_rpc``."""

@@ -11,6 +11,7 @@ import logging
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,16 +19,18 @@ from typing import Any
 import pytest
 import trio
 from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.peer.envelope import consume_envelope
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import create_signed_peer_record
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX
+from libp2p.stream_muxer.yamux import yamux
 from libp2p.utils import encode_varint_prefixed
 from multiaddr import Multiaddr
 from tests.support.mesh_node import Node, free_port, libp2p_node, until
 
 from bzzz.errors import PayloadTooLarge, TransportError
-from bzzz.mesh import libp2p_engine, libp2p_version
+from bzzz.mesh import libp2p_engine, libp2p_pubsub, libp2p_version
 from bzzz.mesh.address import parse_address
 from bzzz.mesh.frame import FrameReader
 from bzzz.mesh.interface import read_own_ips
@@ -383,6 +386,23 @@ async def test_of_two_connections_one_is_left_and_messages_go_on(mesh: Pair) -> 
     assert a.disconnected() == b.disconnected() == []
 
 
+async def test_who_left_while_it_joined_does_not_keep_its_place_in_the_topic(mesh: Pair) -> None:
+    """What a peer sent just before it left is taken in after its end: six such, and no live peer gets a place."""
+    a, b = await mesh.pair()
+    ghosts = [ID.from_pubkey(create_new_key_pair().public_key) for _ in range(12)]
+
+    async def haunt(engine: Any) -> None:
+        engine._router.mesh[TOPIC].update(ghosts)
+        for ghost in ghosts:
+            engine._router.scorer.score(ghost, [TOPIC])
+
+    await inside(a, haunt)
+    router = engine_of(a)._router
+    await until(lambda: not router.mesh[TOPIC] & set(ghosts), "who is not there keeps its place")
+    assert not set(router.scorer.behavior_penalty) & set(ghosts)
+    await assert_alive(a, b)
+
+
 async def test_a_lost_stream_does_not_lose_what_the_peer_subscribed_to(mesh: Pair) -> None:
     """Defect 11: a stream that ends with one of two connections takes the peer's subscriptions with it."""
     a, b = await mesh.pair()
@@ -533,6 +553,33 @@ def test_a_node_starts_without_what_the_library_brings_along_for_nothing(tmp_pat
     loaded = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout.split()
     assert "libp2p.pubsub.gossipsub" in loaded
     assert {"aioquic", "OpenSSL", "requests", "dns.resolver", "zenoh"} & set(loaded) == set()
+
+
+async def test_a_message_costs_no_record_made_or_verified_and_few_reads(
+    mesh: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Defect 14: the sender's record is rebuilt for every message sent and verified for every one received."""
+    a, b = await mesh.pair()
+    await a.transport.publish(TOPIC, b"first")
+    await b.hears(TOPIC, b"first")
+    calls: Counter[str] = Counter()
+
+    def counted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def count(*args: Any, **options: Any) -> Any:
+            calls[name] += 1
+            return function(*args, **options)
+
+        return count
+
+    host = engine_of(a)._host
+    monkeypatch.setattr(host, "get_addrs", counted("made", host.get_addrs))
+    monkeypatch.setattr(libp2p_pubsub, "consume_envelope", counted("verified", consume_envelope))
+    monkeypatch.setattr(yamux.YamuxStream, "read", counted("reads", yamux.YamuxStream.read))
+    for number in range(50):
+        await a.transport.publish(TOPIC, b"%d" % number)
+    await until(lambda: len(b.payloads(TOPIC)) == 51, "some were dropped")
+    assert (calls["made"], calls["verified"]) == (0, 0)
+    assert calls["reads"] < 50 * 4
 
 
 async def test_frames_are_split_wherever_the_stream_breaks_them() -> None:

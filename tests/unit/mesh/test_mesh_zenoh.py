@@ -22,6 +22,7 @@ from bzzz.errors import TransportError
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.zenoh_key import KeySpace
 from bzzz.mesh.zenoh_presence import Presence, write_presence
+from bzzz.mesh.zenoh_settings import TlsFiles
 from bzzz.mesh.zenoh_signature import MESSAGE, Signer
 from bzzz.mesh.zenoh_transport import ZenohTransport
 
@@ -78,6 +79,17 @@ def port_of(node: Node) -> str:
 
 def endpoint(node: Node) -> str:
     return f"tcp/127.0.0.1:{port_of(node)}"
+
+
+def tls_entries(files: TlsFiles) -> dict[str, Any]:
+    """What a router is configured with, as docs/operations.md says."""
+    section = "transport__link__tls__"
+    return {
+        f"{section}root_ca_certificate": str(files.authority),
+        f"{section}listen_certificate": str(files.certificate),
+        f"{section}listen_private_key": str(files.key),
+        f"{section}enable_mtls": True,
+    }
 
 
 async def heard_both_ways(a: Node, b: Node) -> None:
@@ -317,6 +329,37 @@ async def test_with_certificates_only_those_of_the_authority_hear_and_are_heard(
         assert node.payloads(TOPIC) == []
     assert caught == []
     assert nameless.info.peers_zid() == []
+
+
+async def test_through_a_router_too_only_those_of_the_authority_hear_are_heard_and_are_asked(
+    make: MakeNode, outsider: MakeSession, tmp_path: Path
+) -> None:
+    ours, theirs = Authority(tmp_path / "ours"), Authority(tmp_path / "theirs")
+    port = free_port()
+    routers = (f"/ip4/127.0.0.1/tcp/{port}",)
+    outsider(mode="router", listen__endpoints=[f"tls/127.0.0.1:{port}"], **tls_entries(ours.issue("router")))
+    a, b = [await make(name, routers=routers, tls=ours.issue(name)).start(TOPIC) for name in "ab"]
+    stranger = await make("stranger", routers=routers, tls=theirs.issue("x")).start(TOPIC)
+    plain = await make("plain", routers=routers).start(TOPIC)
+    await a.meets(b)
+    await b.meets(a)
+    # Neither gets as far as the router, and both go on trying.
+    for node in (stranger, plain):
+        await node.counts("router_failures", 2)
+        await node.transport.publish(TOPIC, b"let me in")
+    await heard_both_ways(a, b)
+
+    async def answer(peer: str, payload: bytes) -> bytes:
+        return f"{peer} asked ".encode() + payload
+
+    b.transport.serve("test/question", answer)
+    answered = await a.transport.request(b.peer_id, "test/question", b"through the router", 10.0)
+    assert answered == f"{a.peer_id} asked through the router".encode()
+    assert (list(a.transport.peers()), list(b.transport.peers())) == ([b.peer_id], [a.peer_id])
+    assert a.payloads(TOPIC) == [f"from {b.peer_id}".encode()]
+    for node in (stranger, plain):
+        assert dict(node.transport.peers()) == {}
+        assert node.payloads(TOPIC) == []
 
 
 @pytest.mark.parametrize("missing", ["certificate", "key", "authority"])
