@@ -22,6 +22,7 @@ from bzzz.core.message import (
     Discussion,
     Hint,
     Message,
+    Skills,
     TaskAnnouncement,
     TaskClaim,
     TaskComplete,
@@ -171,6 +172,16 @@ def _availability_out(message: Availability, envelope: Envelope) -> tuple[str, d
         "tasks": [[str(task), epoch] for task, epoch in list(message.tasks.items())[:LIST_ITEMS_MAX]],
         "leaving": message.leaving,
         "accepting": message.accepting,
+        **({} if message.skills is None else {"skills": _skills_out(message.skills)}),
+    }
+
+
+def _skills_out(skills: Skills) -> dict[str, Any]:
+    return {
+        "capabilities": _words_out(skills.capabilities),
+        "models": _words_out(skills.models),
+        "specialization": skills.specialization[:TEXT_CHARS_MAX],
+        "version": skills.version[:TEXT_CHARS_MAX],
     }
 
 
@@ -290,6 +301,20 @@ def _availability_in(data: Mapping[str, Any], envelope: Envelope) -> Availabilit
         leaving=_flag(data, "leaving", False),
         accepting=_flag(data, "accepting", _flag(data, "available_for_work", False)),
         last_activity_s=_seconds(_text(data, "last_activity", "1970-01-01T00:00:00Z")),
+        skills=_skills_in(data.get("skills")),
+    )
+
+
+def _skills_in(data: Any) -> Skills | None:
+    if data is None:
+        return None
+    if not isinstance(data, dict):
+        raise ValueError("skills is not an object")
+    return Skills(
+        capabilities=_words(data, "capabilities"),
+        models=_words(data, "models"),
+        specialization=_text(data, "specialization", ""),
+        version=_text(data, "version", ""),
     )
 
 

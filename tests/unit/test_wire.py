@@ -17,6 +17,7 @@ from bzzz.core.message import (
     Discussion,
     Hint,
     Message,
+    Skills,
     TaskAnnouncement,
     TaskClaim,
     TaskComplete,
@@ -269,6 +270,7 @@ def test_bytes_that_are_no_utf_8_are_malformed() -> None:
 
 
 SAMPLES: list[Message] = [
+    Availability("a", 1, 1, 1, skills=Skills(("go",), ("llama",), "reviews", "1.2"), last_activity_s=1.0),
     Availability("a", 1, 1, 1, {TaskId("a/b", 1): 1}, last_activity_s=1.0),
     Capability("a", 1, ("x",), ("y",), "z", "1"),
     TaskAnnouncement((Announced(Task(TaskId("a/b", 1), "t"), claim=Hint(1, RecordState.HELD, "p")),)),
@@ -328,7 +330,7 @@ def test_a_list_longer_than_its_bound_is_malformed() -> None:
 
 
 def test_a_peers_priority_stays_within_the_range_of_labels() -> None:
-    value = json.loads(encode(SAMPLES[2], ENVELOPE))
+    value = json.loads(encode(SAMPLES[3], ENVELOPE))
     value["data"]["tasks"][0]["priority"] = 10**9
     _, got = decode(json.dumps(value).encode(), PEER)
     assert isinstance(got, TaskAnnouncement)

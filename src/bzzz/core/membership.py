@@ -120,6 +120,11 @@ class Membership:
         self.overflowed += len(message.tasks) - len(member.tasks)
         member.tasks_known = True
         member.unlisted = max(0, message.current_tasks - len(message.tasks))
+        if message.skills is not None:
+            member.capabilities = message.skills.capabilities
+            member.models = message.skills.models
+            member.specialization = message.skills.specialization
+            member.version = message.skills.version
         if message.leaving:
             member.liveness = Liveness.LEFT
         return True

@@ -23,10 +23,21 @@ def task_topic(task: TaskId) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Availability:
-    """A node's heartbeat: how busy it is, and which tasks it holds (``task`` to epoch).
+class Skills:
+    """What a node can do."""
 
-    ``leaving`` is its last word before an orderly end.
+    capabilities: tuple[str, ...]
+    models: tuple[str, ...]
+    specialization: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """A node's heartbeat: how busy it is, which tasks it holds (``task`` to epoch), and again what it can do.
+
+    ``leaving`` is its last word before an orderly end. ``skills`` are absent from a predecessor's, which tells
+    them on change alone.
     """
 
     agent: str
@@ -37,6 +48,7 @@ class Availability:
     leaving: bool = False
     accepting: bool = True
     last_activity_s: float = 0.0
+    skills: Skills | None = None
 
     @property
     def status(self) -> str:

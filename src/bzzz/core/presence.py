@@ -8,7 +8,7 @@ from bzzz.core.context import Context
 from bzzz.core.effect import ProbePeer, Publish
 from bzzz.core.event import PeerDown, PeerUp, ProbeEnded
 from bzzz.core.membership import Liveness, Member
-from bzzz.core.message import COORDINATION_TOPIC, Availability, Capability
+from bzzz.core.message import COORDINATION_TOPIC, Availability, Capability, Skills
 from bzzz.core.pursuit import Pursuit
 from bzzz.core.watch import Watch
 
@@ -30,6 +30,8 @@ class Presence:
         self._pursuit = pursuit
         self._watch = watch
         self._greeted_ms: int | None = None
+        profile = context.profile
+        self._skills = Skills(profile.capabilities, profile.models, profile.specialization, profile.version)
 
     def begin(self) -> None:
         """This node is up: greet, and go on with heartbeats."""
@@ -47,39 +49,36 @@ class Presence:
             tasks=ctx.held_tasks(),
             leaving=leaving,
             accepting=ctx.accepting and ctx.now_ms >= ctx.cooldown_until_ms,
+            skills=None if leaving else self._skills,
         )
 
     def heartbeat_due(self) -> None:
         """Say that this node is there and what it can do, so that who came late knows within one interval."""
         ctx = self._ctx
-        self._introduce()
+        ctx.emit(Publish(COORDINATION_TOPIC, self.availability()))
         ctx.timers.set(("heartbeat",), ctx.now_ms + ctx.policy.heartbeat_interval_ms)
 
     def hello_due(self, place: int) -> None:
         """Tell newcomers what this node can do and what it holds, and soon what there is to do."""
         ctx = self._ctx
         self._greeted_ms = ctx.now_ms
-        self._introduce()
+        if place == len(HELLO_STEPS_MS) - 1 or self._greeting_round_ms():
+            # For a predecessor, which reads from this alone what a node can do; once, when its subscription came.
+            ctx.emit(Publish(COORDINATION_TOPIC, self._capability()))
+        ctx.emit(Publish(COORDINATION_TOPIC, self.availability()))
         if place:
             ctx.timers.set_earlier(("announce",), ctx.now_ms)
 
-    def _introduce(self) -> None:
-        ctx = self._ctx
-        profile = ctx.profile
-        ctx.emit(
-            Publish(
-                COORDINATION_TOPIC,
-                Capability(
-                    profile.agent,
-                    profile.incarnation,
-                    profile.capabilities,
-                    profile.models,
-                    profile.specialization,
-                    profile.version,
-                ),
-            )
+    def _capability(self) -> Capability:
+        profile = self._ctx.profile
+        return Capability(
+            profile.agent,
+            profile.incarnation,
+            profile.capabilities,
+            profile.models,
+            profile.specialization,
+            profile.version,
         )
-        ctx.emit(Publish(COORDINATION_TOPIC, self.availability()))
 
     def _greet(self) -> None:
         ctx = self._ctx

@@ -113,6 +113,10 @@ class MeshGossipSub(GossipSub):  # type: ignore[misc]
             if not is_connected(str(peer_id)):
                 self._counts["forgotten"] += 1
                 self.remove_peer(peer_id)
+        # What waits for a peer to say who it is: it may be about to, so this goes when its time is over.
+        for peer_id in list(self._pending_messages):
+            if not is_connected(str(peer_id)):
+                self._prune_pending_messages(peer_id)
 
     async def _do_px(self, px_peers: Any) -> None:
         """Nothing: see ``handle_rpc``."""

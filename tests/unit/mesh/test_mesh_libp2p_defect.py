@@ -11,6 +11,7 @@ import logging
 import socket
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -34,6 +35,7 @@ from bzzz.mesh import libp2p_engine, libp2p_pubsub, libp2p_version
 from bzzz.mesh.address import parse_address
 from bzzz.mesh.frame import FrameReader
 from bzzz.mesh.interface import read_own_ips
+from bzzz.mesh.libp2p_host import PENDING_MESSAGES_S
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 from bzzz.ports import TransportRestarted
 
@@ -395,10 +397,12 @@ async def test_who_left_while_it_joined_does_not_keep_its_place_in_the_topic(mes
         engine._router.mesh[TOPIC].update(ghosts)
         for ghost in ghosts:
             engine._router.scorer.score(ghost, [TOPIC])
+            engine._router._pending_messages[ghost].append((time.time() - PENDING_MESSAGES_S - 1, None))
 
     await inside(a, haunt)
     router = engine_of(a)._router
     await until(lambda: not router.mesh[TOPIC] & set(ghosts), "who is not there keeps its place")
+    assert not set(router._pending_messages) & set(ghosts), "nor does what waited for it to say who it is"
     assert not set(router.scorer.behavior_penalty) & set(ghosts)
     await assert_alive(a, b)
 
