@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from benchmarks.mesh_fleet import fleet, load, meet
 
-MESSAGES = int(os.environ.get("BZZZ_SOAK_MESSAGES", "1800"))
+MESSAGES = int(os.environ.get("BZZZ_SOAK_MESSAGES", "1200"))
 NODES = 3
 ROUNDS = 12
 RATE_PER_S = 240

@@ -42,6 +42,7 @@ def check(found: dict[str, dict[str, object]]) -> None:
         assert (each["pulls"], each["branches"]) == (1, 1)
 
 
+@pytest.mark.chaos
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("kind", ["refused"] if POSSIBLE else ())
 def test_a_holder_whose_host_seemed_gone_delivers_nothing_a_second_time(tmp_path: Path, kind: str) -> None:
