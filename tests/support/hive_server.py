@@ -96,7 +96,9 @@ async def running_hive(
     small_forge, small_ledger = SmallForge(), SmallLedger()
     listening = listening or free_socket()
     host, port = listening.getsockname()
-    defaults = HiveSettings(data_dir=folder, host=host, port=port, listing_ttl_s=0.0, claims_ttl_s=0.0)
+    defaults = HiveSettings(
+        data_dir=folder, host=host, port=port, listing_ttl_s=0.0, claims_ttl_s=0.0, page_stale_s_max=0.0
+    )
     app = create_hive(
         replace(defaults, **settings),
         forge=forge or small_forge,

@@ -63,6 +63,24 @@ class SharedFetch(Generic[V]):
             return entry.value
         return await asyncio.shield(self._fly(key, entry, fetch))
 
+    async def get_renewing(self, key: str, fetch: Callable[[], Awaitable[V]], stale_s: float) -> V:
+        """As ``get``, but what is no more than ``stale_s`` past its time still serves, while a fetch renews it.
+
+        Not where it was forgotten, and not where the last fetch failed: then the caller waits, and hears why.
+
+        Raises:
+            BzzzError: as ``fetch`` does.
+        """
+        entry = self._entry(key)
+        at_ms, value = entry.fetched_ms, entry.value
+        if value is None or at_ms is None or self._fresh(at_ms, entry.factor):
+            return await self.get(key, fetch)
+        past_ms = self._clock.now_ms() - at_ms - self._ttl_ms * entry.factor
+        if entry.error is not None or past_ms >= stale_s * 1000:
+            return await self.get(key, fetch)
+        self._fly(key, entry, fetch)
+        return value
+
     async def get_soon(self, key: str, fetch: Callable[[], Awaitable[V]], wait_s: float) -> V | None:
         """What is known, however old, while a fetch renews it; waits ``wait_s`` only where nothing is known.
 

@@ -102,6 +102,7 @@ class TaskPages:
             ttl_s=min(settings.page_ttl_s, settings.claims_ttl_s),
             entries_max=settings.repositories_cached_max,
         )
+        self._stale_s_max = settings.page_stale_s_max
         self._pieces: dict[int, Mapping[int, _Piece]] = {}
         self._pieces_max = settings.repositories_cached_max
 
@@ -111,7 +112,7 @@ class TaskPages:
         Raises:
             ValueError, ServiceError, LedgerError: as for ``TaskBoard.tasks``.
         """
-        return await self._pages.get(str(project.id), lambda: self._render(project))
+        return await self._pages.get_renewing(str(project.id), lambda: self._render(project), self._stale_s_max)
 
     def forget(self, project: Project) -> None:
         """Something changed there."""

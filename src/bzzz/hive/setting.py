@@ -28,6 +28,8 @@ class HiveSettings:
     ``database_url`` is SQLAlchemy's; empty means an SQLite file in ``data_dir``. ``base_url`` is how others
     reach this Hive; empty means ``host`` and ``port``. ``forge_base_url`` is where a project named only by
     ``owner/name`` is looked for; the composition root sets it to the embedded forge where that is mounted.
+    A page of tasks serves for ``page_ttl_s``, and ``page_stale_s_max`` longer while it is rendered anew: claims and
+    reports in it are hints, and nobody is to wait for a forge.
     """
 
     data_dir: Path
@@ -43,6 +45,7 @@ class HiveSettings:
     listing_ttl_s: float = 30.0
     claims_ttl_s: float = 5.0
     page_ttl_s: float = 1.0
+    page_stale_s_max: float = 10.0
     keep_alive_s: int = 75
     ready_wait_s: float = 2.0
     forge_parallel_max: int = 8

@@ -124,3 +124,33 @@ async def test_closing_ends_fetches_that_are_under_way() -> None:
     shared.forget("a")
     await shared.close()
     assert len(asyncio.all_tasks()) == 1
+
+
+async def test_what_is_a_little_old_serves_while_it_is_renewed() -> None:
+    clock, source = SetClock(), Source()
+    shared = cache(clock)
+    await shared.get("a", source.fetch)
+    clock.ms = 14_999
+    source.gate.clear()
+    assert await shared.get_renewing("a", source.fetch, 5) == "value 1", "nobody waits"
+    await asyncio.sleep(0)
+    assert source.count == 2
+    source.gate.set()
+    assert await shared.get("a", source.fetch) == "value 2"
+    clock.ms += 15_000
+    assert await shared.get_renewing("a", source.fetch, 5) == "value 3", "too old to serve"
+
+
+async def test_what_was_forgotten_or_failed_to_be_renewed_is_waited_for() -> None:
+    clock, source = SetClock(), Source()
+    shared = cache(clock)
+    await shared.get("a", source.fetch)
+    shared.forget("a")
+    assert await shared.get_renewing("a", source.fetch, 5) == "value 2"
+    clock.ms = 11_000
+    source.failing = True
+    assert await shared.get_renewing("a", source.fetch, 5) == "value 2"
+    with pytest.raises(ServiceUnavailable):
+        await shared.get("a", source.fetch)
+    with pytest.raises(ServiceUnavailable):
+        await shared.get_renewing("a", source.fetch, 5)
