@@ -54,6 +54,7 @@ class Policy:
     objection_wait_ms: int = 60_000
     objection_ask_ms: int = 15_000
     vouches_max: int = 8
+    vouched_ms_max: int = 7_200_000
     vouches_per_minute_max: int = 60
 
     repositories_interval_ms: int = 60_000

@@ -177,7 +177,10 @@ class Pursuit:
             return
         if asked_ms is None or ctx.now_ms - asked_ms > 2 * policy.objection_wait_ms:
             return
-        if entry.vouches < policy.vouches_max:
+        # As long as with a claim of the usual life: where lives are short, a holder would else be robbed that stood
+        # still for some of them, though its host answers everybody but this node.
+        ttl_s = policy.claim_ttl_s if entry.standing is None else entry.standing.record.ttl_s
+        if entry.vouches < max(policy.vouches_max, policy.vouched_ms_max // (1000 * max(1, ttl_s))):
             entry.vouches += 1
             entry.vouched_ms = ctx.now_ms
             entry.silence_asked_ms = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tests.support.one_core import REPOSITORY, TASK, OneCore, claim_word, of, only
+from tests.support.one_core import REPOSITORY, TASK, OneCore, claim_word, of, only, record_of
 
 from bzzz.core import effect as fx
 from bzzz.core import event as ev
@@ -234,6 +234,17 @@ def test_a_liar_who_vouches_for_the_dead_delays_a_bounded_number_of_times() -> N
         if of(node.run(10_000), fx.ConfirmTask):
             return
     raise AssertionError("it waits for ever")
+
+
+def test_a_paused_holder_whose_claim_lives_shortly_is_vouched_for_as_long_as_any_other() -> None:
+    """Its host answers others and not this node: eight short lives are no time for a pause."""
+    node = OneCore(Policy(claim_ttl_s=90))
+    node.start()
+    assert node.ledger.swap(None, replace(record_of("paused"), ttl_s=90), "paused").won
+    node.listed()
+    for _ in range(360):
+        node.hear("knower", claim_word("paused", 1))
+        assert not of(node.run(10_000), fx.ConfirmTask)
 
 
 def test_a_question_of_any_form_is_only_data() -> None:
