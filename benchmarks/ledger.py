@@ -1,7 +1,8 @@
 """How long a claim takes, beside a raw round trip and git's own push, and whether a race has one winner each.
 
-The server is a plain ``git http-backend`` in a process of its own, the repositories are real. Each claim is
-measured between a raw request and, every few, a push by the git program, so that all see the same machine.
+The servers are a plain ``git http-backend`` and the embedded forge, each in a process of its own; the
+repositories are real. Each claim is measured between a raw request and, every few, a push by the git program, so
+that all see the same machine.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.bare_repository import BareRepository, git
+from tests.support.forge_server import running_forge
 
 from bzzz.core.record import ClaimRecord, Holder, RecordState
 from bzzz.core.task import Repository, TaskId
@@ -44,13 +46,21 @@ def run() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as folder, _server(Path(folder)) as url:
         BareRepository.create(Path(folder) / f"{KEY}.git")
         results = asyncio.run(_alone(url, Path(folder)))
+        results += asyncio.run(_on_the_embedded_forge(Path(folder)))
         results += _race(url)
     return results
 
 
 @contextlib.contextmanager
 def _server(folder: Path) -> Iterator[str]:
-    command = [sys.executable, "-m", "tests.support.git_server", str(folder)]
+    with _process("-m", "tests.support.git_server", str(folder)) as line:
+        yield line
+
+
+@contextlib.contextmanager
+def _process(*arguments: str) -> Iterator[str]:
+    """A Python process that ends with its input; gives its first line."""
+    command = [sys.executable, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -70,12 +80,15 @@ def _record(number: int, agent: str, epoch: int = 1) -> ClaimRecord:
     return ClaimRecord(TaskId(KEY, number), epoch, Holder("peer", agent), RecordState.HELD, nonce)
 
 
-async def _alone(url: str, folder: Path) -> list[dict[str, Any]]:
+async def _alone(url: str, folder: Path, token: str | None = None) -> list[dict[str, Any]]:
     repository = _repository(url)
-    ledger = GitRefLedger(lambda _: None)
+    ledger = GitRefLedger(lambda _: token)
     clone = folder / "clone.git"
     BareRepository.create(clone)
     raw = http.client.HTTPConnection(urllib.parse.urlsplit(url).netloc)
+    headers = {"Content-Type": "application/x-git-receive-pack-request"}
+    if token is not None:
+        headers["Authorization"] = f"Bearer {token}"
     seconds: dict[str, list[float]] = collections.defaultdict(list)
     for number in range(1, CLAIMS + WARM_UPS + 1):
         begun = time.perf_counter()
@@ -85,9 +98,7 @@ async def _alone(url: str, folder: Path) -> list[dict[str, Any]]:
         assert result.standing is not None
         body = _raw_body(number)
         raw_begun = time.perf_counter()
-        raw.request(
-            "POST", f"/{KEY}.git/git-receive-pack", body, {"Content-Type": "application/x-git-receive-pack-request"}
-        )
+        raw.request("POST", f"/{KEY}.git/git-receive-pack", body, headers)
         assert b"ng " in raw.getresponse().read()
         raw_ended = time.perf_counter()
         if number <= WARM_UPS:
@@ -95,7 +106,7 @@ async def _alone(url: str, folder: Path) -> list[dict[str, Any]]:
         seconds["claim"].append(claimed - begun)
         seconds["raw"].append(raw_ended - raw_begun)
         if number % GIT_PUSH_EVERY == 0:
-            seconds["git"].append(_git_push(clone, repository.git_url, 100_000 + number))
+            seconds["git"].append(_git_push(clone, repository.git_url, 100_000 + number, token))
     raw.close()
     await ledger.close()
     p50 = {name: statistics.median(values) * 1000 for name, values in seconds.items()}
@@ -111,6 +122,14 @@ async def _alone(url: str, folder: Path) -> list[dict[str, Any]]:
     ]
 
 
+async def _on_the_embedded_forge(folder: Path) -> list[dict[str, Any]]:
+    """The same, on the server that Bzzz brings with it, which asks for a token and runs git itself."""
+    with _process("-m", "benchmarks.ledger", "forge", str(folder / "forge")) as line:
+        url, token = line.split()
+        results = await _alone(url, folder / "beside", token)
+    return [{**result, "name": f"{result['name']}_embedded_forge"} for result in results]
+
+
 def _raw_body(number: int) -> bytes:
     """The bytes of a claim that comes too late: all the server's work but the move of the ref."""
     version, objects = make_link(Link(_record(number, "acacia"), None))
@@ -118,17 +137,18 @@ def _raw_body(number: int) -> bytes:
     return push_request([update], build_pack(objects), agent="bench", atomic=False)
 
 
-def _git_push(clone: Path, git_url: str, number: int) -> float:
+def _git_push(clone: Path, git_url: str, number: int, token: str | None) -> float:
     files = {"claim.json": _record(number, "git").to_bytes()}
     commit = BareRepository(clone).commit(f"refs/heads/claim-{number}", files)
     ref = claim_ref(number)
     begun = time.perf_counter()
-    git(clone, "push", "-q", f"--force-with-lease={ref}:", git_url, f"{commit}:{ref}")
+    signed_in = ["-c", f"http.extraHeader=Authorization: Bearer {token}"] if token else []
+    git(clone, *signed_in, "push", "-q", f"--force-with-lease={ref}:", git_url, f"{commit}:{ref}")
     return time.perf_counter() - begun
 
 
 def _race(url: str) -> list[dict[str, Any]]:
-    command = [sys.executable, "-m", "benchmarks.ledger", url]
+    command = [sys.executable, "-m", "benchmarks.ledger", "race", url]
     racers = [
         subprocess.Popen([*command, f"agent-{index}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for index in range(RACERS)
@@ -189,14 +209,27 @@ def _round(value: float) -> float:
     return round(value, 3)
 
 
-def main() -> None:
-    if len(sys.argv) > 2:
-        sys.stdout.write("ready\n")
+def _serve_forge(folder: str) -> None:
+    """An embedded forge with the repository, until the input ends; its first line is where it is and a token."""
+    with running_forge(Path(folder)) as forge:
+        forge.repository(*KEY.split("/"))
+        token = forge.forge.create_token(scope="write")
+        sys.stdout.write(f"{forge.base_url} {token}\n")
         sys.stdout.flush()
-        sys.stdin.readline()
-        print(json.dumps(asyncio.run(race_alone(sys.argv[1], sys.argv[2]))))
-    else:
-        print(json.dumps(run(), indent=2))
+        sys.stdin.read()
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["forge", folder]:
+            _serve_forge(folder)
+        case ["race", url, agent]:
+            sys.stdout.write("ready\n")
+            sys.stdout.flush()
+            sys.stdin.readline()
+            print(json.dumps(asyncio.run(race_alone(url, agent))))
+        case _:
+            print(json.dumps(run(), indent=2))
 
 
 if __name__ == "__main__":

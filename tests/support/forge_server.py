@@ -66,7 +66,7 @@ def serve_on(app: Any, listener: socket.socket) -> Iterator[None]:
             await super().startup(sockets)
             started.set()
 
-    server = Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, ws="none"))
+    server = Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1, ws="none", loop="asyncio"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

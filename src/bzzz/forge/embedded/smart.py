@@ -300,13 +300,15 @@ class SmartHttp:
         version_2 = "version=2" in exchange.version.split(":") and exchange.service == "git-upload-pack"
         if exchange.advertise and not version_2:
             chunk = pkt(f"# service={exchange.service}\n".encode()) + b"0000" + chunk
-        while chunk:
-            exchange.push.said(chunk)
+        # A piece goes out when the next is there: so a short answer and its end are one packet, read at one go.
+        exchange.push.said(chunk)
+        while following := await stdout.read(CHUNK_BYTES):
+            exchange.push.said(following)
             await exchange.send({"type": "http.response.body", "body": chunk, "more_body": True})
-            chunk = await stdout.read(CHUNK_BYTES)
+            chunk = following
         await process.wait()
         await self._settle(exchange)
-        await exchange.send({"type": "http.response.body", "body": b"", "more_body": False})
+        await exchange.send({"type": "http.response.body", "body": chunk, "more_body": False})
 
 
 def _pipe(found: _Stream | None) -> _Stream:
