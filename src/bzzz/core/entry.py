@@ -77,6 +77,9 @@ class Entry:
     pull_by: str = ""
     listed: bool = False
 
+    _said_of: Observation | None = None
+    _said: Hint | None = None
+
     def happen(self, event: ClaimEvent) -> None:
         """Take the table's transition.
 
@@ -132,7 +135,11 @@ class Entry:
 
     def known(self) -> Hint | None:
         """The claim as the ledger itself last showed it."""
-        return None if self.standing is None else said(self.standing.record)
+        standing = self.standing
+        if standing is not self._said_of:
+            self._said_of = standing
+            self._said = None if standing is None else said(standing.record)
+        return self._said
 
     def believed(self) -> Hint | None:
         """The claim as far as known: the ledger's word, or a peer's where that is newer."""

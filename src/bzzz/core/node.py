@@ -176,8 +176,11 @@ class NodeCore:
         """Nothing of its own: the deadlines run after every event."""
 
     def _run_deadlines(self) -> None:
-        for key in self.context.timers.pop_due(self.context.now_ms):
-            self._deadlines[key[0]](*key[1:])
+        timers, now_ms = self.context.timers, self.context.now_ms
+        due_ms = timers.next_ms()
+        if due_ms is not None and due_ms <= now_ms:  # most events meet no deadline
+            for key in timers.pop_due(now_ms):
+                self._deadlines[key[0]](*key[1:])
 
     def _stop_asked(self, _: StopAsked) -> None:
         ctx = self.context
@@ -215,7 +218,8 @@ class NodeCore:
             return
         ctx.timers.set_earlier(("silent", peer), ctx.now_ms + ctx.policy.silent_after_ms)
         if before != (member.liveness, member.incarnation):
-            self.presence.member_changed(member)
+            refuted = before == (Liveness.SUSPECT, member.incarnation) and member.liveness is Liveness.ALIVE
+            self.presence.member_changed(member, again=refuted)
         if isinstance(message, TaskAnnouncement):
             self._announcement_heard(message)
         elif isinstance(message, TaskClaim):

@@ -14,6 +14,12 @@ from bzzz.core.watch import Watch
 
 HELLO_STEPS_MS = (100, 1_000, 4_000)
 """A newcomer is greeted more than once: a first message can go before its subscription has come."""
+HELLO_AGAIN_MS = 1_000
+"""Who was away and is the process that it was knows everybody: one greeting tells what it missed.
+
+Where connections come and go, greeting each of them as a newcomer would be most of what is said.
+"""
+_AGAIN = len(HELLO_STEPS_MS)
 GREETING_NODES_MAX = 10
 """In a mesh of more, nodes greet in turn, and none again before all have had theirs.
 
@@ -62,7 +68,8 @@ class Presence:
         """Tell newcomers what this node can do and what it holds, and soon what there is to do."""
         ctx = self._ctx
         self._greeted_ms = ctx.now_ms
-        if place == len(HELLO_STEPS_MS) - 1 or self._greeting_round_ms():
+        others = place == _AGAIN and any(not member.incarnation for member in ctx.membership)
+        if place == len(HELLO_STEPS_MS) - 1 or others or self._greeting_round_ms():
             # For a predecessor, which reads from this alone what a node can do; once, when its subscription came.
             ctx.emit(Publish(COORDINATION_TOPIC, self._capability()))
         ctx.emit(Publish(COORDINATION_TOPIC, self.availability()))
@@ -80,9 +87,12 @@ class Presence:
             profile.version,
         )
 
-    def _greet(self) -> None:
+    def _greet(self, *, again: bool = False) -> None:
         ctx = self._ctx
         round_ms = self._greeting_round_ms()
+        if again and not round_ms:
+            ctx.timers.set_earlier(("hello", _AGAIN), ctx.now_ms + HELLO_AGAIN_MS)
+            return
         first_ms = ctx.now_ms
         if round_ms:
             first_ms += _turn(ctx.profile.peer, round_ms)
@@ -100,10 +110,10 @@ class Presence:
             return 0
         return min(policy.heartbeat_interval_ms, nodes * policy.hello_spacing_ms)
 
-    def member_changed(self, member: Member) -> None:
-        """A member is new, came back, started anew, or left."""
+    def member_changed(self, member: Member, *, again: bool = False) -> None:
+        """A member is new, started anew, or left; ``again``: it was away, and is the process that it was."""
         self._ctx.settle()
-        self._greet()
+        self._greet(again=again)
         self._watch.elect_soon()
         self._pursuit.consider_held_by(member.peer)
         if member.liveness is Liveness.LEFT:
@@ -113,6 +123,7 @@ class Presence:
         """A connection stands: its process is there."""
         ctx = self._ctx
         known = ctx.membership.get(event.peer)
+        known_before = known is not None
         was_alive = known is not None and known.liveness is Liveness.ALIVE
         member = ctx.membership.connected(event.peer, event.addresses, ctx.now_ms)
         if member is None:
@@ -120,9 +131,9 @@ class Presence:
         ctx.timers.cancel(("probe", event.peer))
         ctx.timers.set_earlier(("silent", event.peer), ctx.now_ms + ctx.policy.silent_after_ms)
         if was_alive:
-            self._greet()
+            self._greet(again=True)
         else:
-            self.member_changed(member)
+            self.member_changed(member, again=known_before)
 
     def peer_down(self, event: PeerDown) -> None:
         """The last connection is gone: look at the host itself."""

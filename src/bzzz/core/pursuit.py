@@ -15,7 +15,7 @@ from bzzz.core.event import TaskConfirmed, TaskNotConfirmed
 from bzzz.core.membership import Liveness
 from bzzz.core.message import COORDINATION_TOPIC, DISCUSSION_TOPIC, Discussion, Hint, TaskClaim
 from bzzz.core.ranking import weight
-from bzzz.core.record import ClaimRecord, Holder, RecordState
+from bzzz.core.record import REOPENABLE, ClaimRecord, Holder, RecordState
 from bzzz.core.swap import Swaps
 from bzzz.core.task import TaskId
 
@@ -67,9 +67,10 @@ class Pursuit:
         else:
             self.consider(entry)
 
-    def urgency(self, entry: Entry) -> tuple[int, int, TaskId]:
+    def urgency(self, entry: Entry) -> tuple[int, int, str, int]:
         """Sorts tasks by priority, then in an order of this node's own, so that nodes do not all try the same."""
-        return -entry.task.priority, -weight(str(entry.task.id), self._ctx.profile.peer), entry.task.id
+        key = entry.task.id
+        return -entry.task.priority, -weight(str(key), self._ctx.profile.peer), key.repository, key.number
 
     def consider_all(self) -> None:
         """A place became free, or the order changed: look at everything again, the urgent first."""
@@ -279,7 +280,7 @@ class Pursuit:
     def _claimable_at(self, entry: Entry, claim: Hint | None) -> int | None:
         """When this node may try for the task: a time, or ``None`` while nothing suggests it."""
         ctx = self._ctx
-        if not self._wanted(entry):
+        if (claim is not None and claim.state in REOPENABLE) or not self._wanted(entry):
             return None
         at_ms = max(entry.not_before_ms, ctx.cooldown_until_ms, ctx.settled_ms)
         if claim is None or claim.state is RecordState.RELEASED:

@@ -31,6 +31,10 @@ class RecordState(enum.StrEnum):
     ESCALATED = "escalated"
 
 
+REOPENABLE = frozenset({RecordState.DELIVERED, RecordState.ESCALATED})
+"""States that only a person's word leads out of."""
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """Who holds a claim: the mesh identity, its start count, and the name people know it by."""

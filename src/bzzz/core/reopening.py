@@ -13,10 +13,8 @@ from bzzz.core.effect import Publish, Report
 from bzzz.core.entry import Entry, Pending
 from bzzz.core.event import AskedAgain, SwapEnd, SwapEnded
 from bzzz.core.message import COORDINATION_TOPIC
-from bzzz.core.record import ClaimRecord, Holder, RecordState
+from bzzz.core.record import REOPENABLE, ClaimRecord, Holder, RecordState
 from bzzz.core.swap import Swaps
-
-REOPENABLE = frozenset({RecordState.DELIVERED, RecordState.ESCALATED})
 
 
 class Reopening:

@@ -279,7 +279,7 @@ class Watch:
         """
         ctx = self._ctx
         batch: list[Announced] = []
-        for entry in sorted(entries, key=lambda e: (-e.task.priority, e.task.id)):
+        for entry in sorted(entries, key=lambda e: (-e.task.priority, e.task.id.repository, e.task.id.number)):
             claim = entry.believed()
             told = (entry.task, entry.open, claim)
             if entry.announced == told and not (again and self._to_be_had(entry, claim)):

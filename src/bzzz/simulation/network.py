@@ -135,7 +135,7 @@ class Network:
             if not self._path(sender.place, shell.place) or (weather.loss and rng.random() < weather.loss):
                 self.lost += 1
                 continue
-            delay = rng.randint(2, 30)
+            delay = 2 + int(29 * rng.random())
             if weather.reorder_ms and rng.random() < 0.3:
                 delay += rng.randint(0, weather.reorder_ms)
             world.after(delay, self._arrive, shell, heard)

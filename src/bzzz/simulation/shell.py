@@ -60,6 +60,7 @@ class Shell:
         self.steps = 0
         self._inbox: list[ev.Event] = []
         self._wake_ms: int | None = None
+        self._armed_ms: int | None = None
         self._clock_base_ms = 0
         self._clock_start_ms = rng.randint(1_000, 10_000_000)
         self.drift_ppm = 0
@@ -223,6 +224,9 @@ class Shell:
         deadline = core.next_deadline_ms() if core is not None else None
         if deadline is None:
             return
+        if deadline == self._armed_ms and self._wake_ms is not None:
+            return
+        self._armed_ms = deadline
         wait = max(0, deadline - self.clock_ms())
         if self.drift_ppm:
             wait = wait * 1_000_000 // (1_000_000 + self.drift_ppm) + 1
