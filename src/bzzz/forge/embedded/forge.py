@@ -21,6 +21,7 @@ from pathlib import Path
 from bzzz.errors import UsageError
 from bzzz.forge.embedded import account, hook, importer, issue, pull, repository
 from bzzz.forge.embedded.account import Actor, Scope, TokenInfo
+from bzzz.forge.embedded.compaction import Compactor
 from bzzz.forge.embedded.delivery import Courier
 from bzzz.forge.embedded.follow import Follower
 from bzzz.forge.embedded.git import Activity, Git
@@ -84,13 +85,14 @@ class EmbeddedForge:
         self.counts: Counter[str] = Counter()
         self.courier = Courier(settings, self.store, wall_s, self.counts)
         self.herald = Herald(settings, self.shape, self.courier.wake, wall_s, token_hex)
+        self.compactor = Compactor(self.git, wall_s, self.counts)
         self._follower = Follower(self.git, self.folder, self.herald, self.now)
         self._tasks: list[asyncio.Task[None]] = []
 
     # --- life -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Sweep once, then deliver webhooks and sweep in the background; a second call does nothing."""
+        """Sweep once, then deliver webhooks, sweep and pack in the background; a second call does nothing."""
         if self._tasks:
             return
         await asyncio.to_thread(self.sweep)
@@ -132,6 +134,7 @@ class EmbeddedForge:
                 await asyncio.to_thread(self.sweep)
             except OSError as error:
                 log.warning("looking for stale locks failed: %s", error)
+            await asyncio.to_thread(self.compactor.run, self.settings.data_dir)
 
     def now(self) -> str:
         """The time, as GitHub writes it."""
