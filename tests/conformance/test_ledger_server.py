@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -55,16 +56,6 @@ async def forge(tmp_path: Path) -> AsyncIterator[GitForgeHarness]:
         yield made
 
 
-async def start_racer(git_url: str, key: str, name: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tests.support.ledger_racer", git_url, key, name, str(ISSUES)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
-    )
-
-
 @pytest.mark.serial
 @pytest.mark.timeout(RACE_S_MAX + 20)
 async def test_of_fifty_processes_that_race_for_a_task_one_has_it(plain: GitHarness) -> None:
@@ -82,24 +73,27 @@ async def test_of_fifty_processes_that_race_on_the_forge_one_has_it(forge: GitFo
 async def race(harness: GitHarness, token: str) -> None:
     """Fifty processes claim the same tasks; each of these is won once, and by who stands there."""
     repository = harness.repository()
-    racers = {}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "tests.support.ledger_racer"),
+        *(repository.git_url, repository.key, str(ISSUES), str(RACERS)),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}"},
+        start_new_session=True,
+    )
     try:
         async with asyncio.timeout(RACE_S_MAX):
-            for place in range(RACERS):
-                name = f"racer-{place}"
-                racers[name] = await start_racer(repository.git_url, repository.key, name)
-            for racer in racers.values():
-                assert racer.stdout is not None
-                assert await racer.stdout.readline() == b"ready\n"
-            answers = await asyncio.gather(*(racer.communicate(f"{token}\n".encode()) for racer in racers.values()))
+            said, _ = await process.communicate(f"{token}\n".encode())
     finally:
-        for racer in racers.values():
-            with contextlib.suppress(ProcessLookupError):
-                racer.kill()
-    assert {racer.returncode for racer in racers.values()} == {0}
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0
+    won: dict[str, list[int]] = json.loads(said)
+    assert len(won) == RACERS
     winners: dict[int, list[str]] = {}
-    for name, (said, _) in zip(racers, answers, strict=True):
-        for number in json.loads(said):
+    for name, numbers in won.items():
+        for number in numbers:
             winners.setdefault(number, []).append(name)
     standing = await harness.client().list(repository)
     assert {number: [seen.record.holder.agent] for number, seen in standing.items()} == winners
