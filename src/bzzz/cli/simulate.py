@@ -6,12 +6,16 @@ status 1 if an invariant did not hold.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from bzzz.errors import UsageError
 from bzzz.simulation.fault import FaultKind
@@ -42,6 +46,22 @@ def parse_faults(text: str) -> tuple[FaultKind, ...]:
         if word not in known:
             raise UsageError(f"--faults: {word!r} is not known; it is none, all, or of {', '.join(sorted(known))}")
     return tuple(kind for kind in FaultKind if kind.value in words)
+
+
+@contextlib.contextmanager
+def _progress(worlds: int) -> Iterator[Callable[[int], None]]:
+    """A line for who watches a terminal, gone at the end; gives what is called after each world."""
+    console = Console(stderr=True)
+    columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("worlds, {task.fields[violations]} violations,"),
+        TimeRemainingColumn(),
+        TextColumn("left"),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        line = progress.add_task("", total=worlds, violations=0)
+        yield lambda violations: progress.update(line, advance=1, violations=violations)
 
 
 app = typer.Typer(add_completion=False)
@@ -76,8 +96,10 @@ def simulate(
     summary = Summary(scale, tuple(kind.value for kind in kinds))
     # For few worlds a process costs more than it brings.
     at_once = processes or max(1, min(len(os.sched_getaffinity(0)), count // WORLDS_A_PROCESS))
-    for result, elapsed_s in run_worlds(first, count, scale, kinds, processes=at_once):
-        summary.add(result, elapsed_s)
+    with _progress(count) as played:
+        for result, elapsed_s in run_worlds(first, count, scale, kinds, processes=at_once):
+            summary.add(result, elapsed_s)
+            played(len(summary.violations))
     for violation in summary.violations[:STORIES_MAX]:
         typer.echo(f"seed {violation.seed}: {violation.checker} does not hold: {violation.detail}", err=True)
         again = f"bzzz simulate --nodes {nodes} --tasks {tasks} --seed {violation.seed} --faults {faults}"
