@@ -37,7 +37,8 @@ prepare_js() {
 prepare_go() {
     cd tests/interop/go || return 1
     export GOPATH=$build/go GOCACHE=$build/go-cache GOTOOLCHAIN=local GOFLAGS="-buildvcs=false -mod=readonly -modcacherw"
-    go build -o "$build/go-peer" .
+    # Unoptimised: building is most of what this costs, and a peer that says little need not be quick.
+    go build -gcflags="all=-N -l" -o "$build/go-peer" .
 }
 export -f prepare_js prepare_go
 export build
