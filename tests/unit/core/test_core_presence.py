@@ -10,7 +10,7 @@ import pytest
 from bzzz.core.effect import Publish
 from bzzz.core.event import Heard, PeerDown, PeerUp, Probed, ProbeEnded, Started, Ticked
 from bzzz.core.membership import Liveness
-from bzzz.core.message import Availability, Capability, Message
+from bzzz.core.message import Availability, Capability, Message, Skills
 from bzzz.core.node import NodeCore
 from bzzz.core.presence import GREETING_NODES_MAX, HELLO_STEPS_MS
 from bzzz.core.profile import Policy, Profile
@@ -147,6 +147,25 @@ def test_a_host_that_refuses_is_buried_within_ten_seconds_of_its_connections_end
         judge.step(fleet.now_ms, ProbeEnded("peer-1", Probed.REFUSED))
         fleet.run(POLICY.probe_interval_ms)
         assert fleet.now_ms - began_ms <= 10_000
+
+
+@pytest.mark.parametrize(("incarnation", "messages"), [(1, 1), (2, 5)])
+def test_a_peer_that_returns_is_greeted_once_and_one_that_started_anew_like_a_newcomer(
+    incarnation: int, messages: int
+) -> None:
+    """A mesh whose connections come and go would else say little besides greetings."""
+    fleet = mesh_of(3)
+    core = fleet.cores["peer-0"]
+    fleet.lost = lambda _, __, ___: True
+    before = fleet.sent["peer-0"]
+    back = Availability("node-1", incarnation, 0, 1, {}, skills=Skills((), (), "", ""))
+    for event in (PeerDown("peer-1"), PeerUp("peer-1", ()), Heard("peer-1", back)):
+        fleet._step("peer-0", event)
+    core.context.timers.set(("heartbeat",), fleet.now_ms + PERIOD_MS)
+    fleet.run(HELLO_STEPS_MS[-1])
+    # Its connection alone, before it says that it started anew, is worth one; then come a newcomer's three, the
+    # last of which is two messages: a predecessor reads what a node can do from the second.
+    assert fleet.sent["peer-0"] - before == messages
 
 
 @pytest.mark.parametrize("cut_ms", [20_000, 300_000])
