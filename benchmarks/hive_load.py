@@ -37,6 +37,7 @@ class Line:
         self._writer: asyncio.StreamWriter | None = None
         self._used_s = 0.0
         self.etags: dict[str, str] = {}
+        self.listens = asyncio.Event()
 
     async def call(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         """One call; gives its status and its answer's body. A GET is conditional once it has an ETag."""
@@ -65,7 +66,7 @@ class Line:
         try:
             writer.write(f"GET /api/bzzz/events HTTP/1.1\r\n{self._head}\r\n".encode())
             while await reader.read(4096):
-                pass
+                self.listens.set()
         finally:
             writer.close()
 
@@ -219,9 +220,10 @@ async def closed_loop(
 
 @contextlib.asynccontextmanager
 async def listening(lines: Sequence[Line]) -> AsyncIterator[None]:
-    """Every line has its event stream open meanwhile."""
+    """Every line has its event stream open meanwhile; that all open in one moment is over when it begins."""
     streams = [asyncio.create_task(line.listen()) for line in lines]
     try:
+        await asyncio.gather(*(line.listens.wait() for line in lines))
         yield
     finally:
         for stream in streams:

@@ -438,6 +438,7 @@ async def test_a_killed_worker_is_a_crash_whose_work_and_processes_are_taken_car
     assert finished.outcome is Outcome.CRASHED
     assert "the worker ended with status -9" in finished.summary
     assert show(finished, "answer.txt") == "half"
+    assert finished.shown["files"] == {"answer.txt": "half\n"}
     assert process.marked(bench.settings().node, "a1") == []
 
 
@@ -493,6 +494,7 @@ async def test_a_node_that_dies_takes_its_agents_along_and_finds_their_work_agai
     assert (left.attempt_id, left.outcome) == ("a1", Outcome.STOPPED)
     assert left.summary == "the node that ran this attempt is gone"
     assert show(left, "answer.txt") == "half"
+    assert left.shown["files"] == {"answer.txt": "half\n"}
     (again,) = await runner.recover()
     assert again == left
     await runner.forget("a1")
@@ -509,6 +511,7 @@ async def test_a_worker_that_hangs_when_its_node_dies_is_ended_and_its_work_reco
     (left,) = await runner.recover()
     assert left.outcome is Outcome.CRASHED
     assert show(left, "answer.txt") == "half"
+    assert left.shown["files"] == {"answer.txt": "half\n"}
     assert process.marked(bench.settings().node) == []
 
 

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ from bzzz.errors import AgentError
 
 GIT_S_MAX = 600.0
 GIT_ERROR_CHARS_MAX = 600
+CHUNK_BYTES = 64 * 1024
 
 # Each of these has run, or could run, a program or leave the git directory that was named.
 _HARDENED = {
@@ -105,6 +108,15 @@ class GitResult:
 
 
 @dataclass(frozen=True, slots=True)
+class GitBeginning:
+    """The beginning of what a git command said; ``size_bytes`` and ``entries`` (ended by NUL) are of all of it."""
+
+    output: bytes
+    size_bytes: int
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
 class Git:
     """One git directory that no agent writes, and at most one work tree.
 
@@ -158,6 +170,44 @@ class Git:
         if not result.ok:
             raise AgentError(f"git {arguments[0]} in {self.git_dir} failed: {result.error or result.status}")
         return result.output
+
+    def beginning(self, *arguments: str, bytes_max: int, timeout_s: float = GIT_S_MAX) -> GitBeginning:
+        """Run one command that has to succeed; what it says above ``bytes_max`` is counted and not kept.
+
+        Raises:
+            AgentError: it failed, or did not end within ``timeout_s``.
+        """
+        kept, size_bytes, entries = bytearray(), 0, 0
+        try:
+            with (
+                tempfile.TemporaryFile() as errors,
+                subprocess.Popen(
+                    git_command(self.git_dir, self.work_tree, arguments),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=errors,
+                    env=git_environment(),
+                    cwd=self.work_tree or self.git_dir,
+                ) as process,
+            ):
+                watch = threading.Timer(timeout_s, process.kill)
+                watch.start()
+                try:
+                    while process.stdout is not None and (chunk := process.stdout.read(CHUNK_BYTES)):
+                        size_bytes += len(chunk)
+                        entries += chunk.count(0)
+                        kept += chunk[: bytes_max - len(kept)]
+                    status = process.wait()
+                finally:
+                    watch.cancel()
+                    process.kill()
+                errors.seek(0)
+                said = readable_error(errors.read(CHUNK_BYTES))
+        except OSError as error:
+            raise AgentError(f"git {arguments[0]} in {self.git_dir} could not be run: {error}") from error
+        if status != 0:
+            raise AgentError(f"git {arguments[0]} in {self.git_dir} failed: {said or status}")
+        return GitBeginning(bytes(kept), size_bytes, entries)
 
     def word(self, *arguments: str) -> str:
         """The one word that a command prints."""

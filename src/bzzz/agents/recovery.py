@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from bzzz.agents import process
 from bzzz.agents.proof import message
 from bzzz.agents.setting import AgentSettings
+from bzzz.agents.shown import show
 from bzzz.agents.spec import event_from_line, event_to_line, read_object, spec_from_object, write_whole
 from bzzz.agents.text import neutral
 from bzzz.agents.workspace import Signature, Workspace
@@ -66,6 +69,7 @@ def salvage(folder: Path, settings: AgentSettings, outcome: Outcome, summary: st
     spec = read_spec(folder)
     place = read_object(folder / "base.json")
     work = None
+    shown: Mapping[str, Any] = {}
     unsaved = False
     if spec is not None and place is not None:
         workspace = Workspace(folder, Path(str(place["mirror"])), str(place["base"]))
@@ -74,12 +78,14 @@ def salvage(folder: Path, settings: AgentSettings, outcome: Outcome, summary: st
             saved = workspace.save(signature, work_bytes_max=settings.work_bytes_max)
             if saved.commit is not None:
                 work = Work(workspace.host, saved.commit, workspace.base, spec.branch)
+            shown = show(spec, workspace, saved.commit, signature.message)
             if saved.omitted:
                 summary += f" (not committed: {'; '.join(saved.omitted)})"
         except (AgentError, OSError) as error:
             unsaved = workspace.is_ready
             summary += f"; its work could not be saved and stays in {workspace.tree}: {error}"
-    finished = AttemptFinished(folder.name, outcome, neutral(summary, chars_max=2000, lines=False), work)
+    said = neutral(summary, chars_max=2000, lines=False)
+    finished = AttemptFinished(folder.name, outcome, said, work, shown=shown)
     # Where that fails it is told now, and the next start finds it unfinished and salvages again.
     with contextlib.suppress(OSError):
         write_whole(folder / "finished.json", event_to_line(finished, unsaved=unsaved))

@@ -12,6 +12,7 @@ import ipaddress
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,9 +39,13 @@ from bzzz.runtime.clock import SystemClock
 
 FORGE_PATH = "/forge"
 LISTEN_BACKLOG = 512
-GARBAGE_NEW_MIN = 50_000
-"""So many new objects before garbage is looked for: with thousands of tasks in memory each look takes long, and
-answers wait for it. What requests leave behind is freed without it; only cycles wait."""
+GARBAGE_LOOKS = (2_000, 10, 200)
+"""After so many new objects a look for garbage among them, after so many looks one at what they left, and after so
+many of those one at everything. Answers wait for each look, about a microsecond an object: short looks harm nobody,
+and with thousands of tasks in memory a look at everything has to be rare. Only cycles need looking for."""
+THREAD_TURN_S = 0.001
+"""How long a thread may keep the interpreter while others want it. Answers are made in one thread, what it waits
+for in others: with Python's own 5 ms, each change of threads on a busy machine could take that long."""
 HOOK_EVENTS = ("issues", "issue_comment", "pull_request", "push")
 GITHUB_API_URL = "https://api.github.com"
 GITHUB_URL = "https://github.com"
@@ -110,7 +115,8 @@ async def serve_hive(settings: HiveSettings, github_token: str | None, play: Pla
         # What is there by now stays; it is never looked at for garbage again.
         gc.collect()
         gc.freeze()
-        gc.set_threshold(GARBAGE_NEW_MIN, 20, 50)
+        gc.set_threshold(*GARBAGE_LOOKS)
+        sys.setswitchinterval(THREAD_TURN_S)
         await HiveServer(hive, settings).serve(sockets=[listening])
     finally:
         await forge.close()

@@ -8,8 +8,9 @@ holds requests back for as long as the forge wishes. Nothing here decides who ha
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import weakref
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -99,6 +100,7 @@ class GitHubForge:
         self._sleep = sleep
         self._http = HttpSender(self._settings.timeout_s, self._settings.body_bytes_max)
         self._cache = EtagCache(self._settings.etag_entries_max, self._settings.etag_bytes_max)
+        self._read_pages: OrderedDict[bytes, Sequence[Issue]] = OrderedDict()
         self._servers: dict[str, _Server] = {}
         self._commenting: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._counts: Counter[str] = Counter(dict.fromkeys(COUNTERS, 0))
@@ -112,7 +114,7 @@ class GitHubForge:
         unchanged, last = True, Response(200)
         async for response, known in self._pages(repository, request):
             unchanged, last = unchanged and known, response
-            issues += self._read(repository, request, response, _issues)
+            issues += self._page_of_issues(repository, request, response)
         wanted = tuple(
             each
             for each in issues
@@ -231,6 +233,17 @@ class GitHubForge:
             url = answer.next_page(response.headers, url, github.service(repository.api_url), first.what)
         if url is not None:
             self._counts["truncated"] += 1
+
+    def _page_of_issues(self, repository: Repository, request: Request, response: Response) -> Sequence[Issue]:
+        """A page's issues; of a page that is as it was, the very same, without reading it again."""
+        key = hashlib.blake2b(response.body, digest_size=32).digest()
+        page = self._read_pages.pop(key, None)
+        if page is None:
+            page = self._read(repository, request, response, _issues)
+        self._read_pages[key] = page
+        while len(self._read_pages) > self._settings.etag_entries_max:
+            self._read_pages.popitem(last=False)
+        return page
 
     async def _conditional(self, repository: Repository, request: Request) -> tuple[Response, bool]:
         """Read a page, or learn that it is as it was."""

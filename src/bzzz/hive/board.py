@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,10 @@ Classifier = Callable[[Sequence[str], str, str], TaskType]
 DEPENDENCIES_MAX = 50
 UNCHANGED_DOUBLINGS_MAX = 3
 """What stays the same serves up to 8 times ``listing_ttl_s``: four minutes, about as a node's watcher waits."""
+CLAIMS_DOUBLINGS_MAX = 2
+"""Claims that stay the same are read up to 4 times more seldom: each reading is a process of git's, for a hint."""
+SPREAD = 0.25
+"""Listings serve up to this share longer, each repository its own: so those of one moment do not end in one."""
 
 _DEPENDENCY = re.compile(
     r"(?:depends on|blocked by)\s+(?:(?P<repository>[\w.-]{1,100}/[\w.-]{1,100}))?#(?P<number>\d{1,9})\b",
@@ -69,6 +74,7 @@ class TaskBoard:
         self._issues = SharedFetch[tuple[Issue, ...]](clock, ttl_s=settings.listing_ttl_s, entries_max=kept)
         self._claims = SharedFetch[Mapping[int, Observation]](clock, ttl_s=settings.claims_ttl_s, entries_max=kept)
         self._unchanged: dict[str, int] = {}
+        self._claims_unchanged: dict[str, int] = {}
         self._forge_slots = asyncio.Semaphore(settings.forge_parallel_max)
 
     async def tasks(self, project: Project) -> Sequence[BoardTask]:
@@ -92,7 +98,7 @@ class TaskBoard:
         cache_key = _cache_key(repository)
         return await asyncio.gather(
             self._issues.get(cache_key, lambda: self._list(project)),
-            self._claims.get(cache_key, lambda: self._ledger.list(repository)),
+            self._claims.get(cache_key, lambda: self._list_claims(repository)),
         )
 
     def task(self, project: Project, issue: Issue, standing: Observation | None) -> BoardTask:
@@ -103,6 +109,13 @@ class TaskBoard:
             dependencies=find_dependencies(project.key, issue.body),
             standing=standing,
         )
+
+    def ready_now(self, project: Project) -> bool | None:
+        """As ``ready``, but what is known at once; a listing that is due begins."""
+        if project.problem:
+            return False
+        known = self._issues.glance(_cache_key(project.to_repository()), lambda: self._list(project))
+        return None if known is None else bool(known)
 
     async def ready(self, project: Project) -> bool | None:
         """Whether a project has open tasks; ``None`` where that is not known soon enough."""
@@ -121,6 +134,7 @@ class TaskBoard:
     def forget(self, repository: Repository) -> None:
         """Something changed there: list it anew when it is next asked for."""
         self._unchanged.pop(_cache_key(repository), None)
+        self._claims_unchanged.pop(_cache_key(repository), None)
         self._issues.forget(_cache_key(repository))
         self._claims.forget(_cache_key(repository))
 
@@ -139,6 +153,15 @@ class TaskBoard:
         await self._issues.close()
         await self._claims.close()
 
+    async def _list_claims(self, repository: Repository) -> Mapping[int, Observation]:
+        key = _cache_key(repository)
+        claims, before = await self._ledger.list(repository), self._claims.last(key)
+        times = self._claims_unchanged.get(key, -1) + 1 if claims == before else 0
+        self._claims_unchanged[key] = min(times, CLAIMS_DOUBLINGS_MAX)
+        self._claims.keep_longer(key, 2.0 ** self._claims_unchanged[key] * _spread(key))
+        # The very object, so that who made a page from it sees at once that nothing changed.
+        return claims if before is None or claims != before else before
+
     async def _list(self, project: Project) -> tuple[Issue, ...]:
         first, *others = project.labels(self._settings.task_label)
         repository = project.to_repository()
@@ -148,9 +171,10 @@ class TaskBoard:
         # As the nodes' watchers do: what stays as it is is looked at more and more seldom, and a webhook wakes.
         times = self._unchanged.get(key, 0) + 1 if listing.unchanged else 0
         self._unchanged[key] = min(times, UNCHANGED_DOUBLINGS_MAX)
-        self._issues.keep_longer(key, 2.0 ** self._unchanged[key])
+        self._issues.keep_longer(key, 2.0 ** self._unchanged[key] * _spread(key))
         tasks = (issue for issue in listing.issues if carries(issue, others))
-        return tuple(sorted(tasks, key=lambda one: one.number))
+        found, before = tuple(sorted(tasks, key=lambda one: one.number)), self._issues.last(key)
+        return found if before is None or found != before else before
 
 
 def carries(issue: Issue, labels: Iterable[str]) -> bool:
@@ -164,6 +188,10 @@ def find_dependencies(repository: str, body: str) -> tuple[str, ...]:
         f"{match['repository'] or repository}#{int(match['number'])}" for match in _DEPENDENCY.finditer(body)
     )
     return tuple(found)[:DEPENDENCIES_MAX]
+
+
+def _spread(key: str) -> float:
+    return 1.0 + SPREAD * (zlib.crc32(key.encode()) % 1000) / 1000
 
 
 def _cache_key(repository: Repository) -> str:

@@ -81,22 +81,32 @@ class SharedFetch(Generic[V]):
         self._fly(key, entry, fetch)
         return value
 
+    def glance(self, key: str, fetch: Callable[[], Awaitable[V]]) -> V | None:
+        """What is known, however old, while a fetch renews it; ``None`` if nothing is known yet."""
+        entry = self._entry(key)
+        if not self._fresh(entry.fetched_ms, entry.factor) and not self._fresh(entry.failed_ms):
+            self._fly(key, entry, fetch)
+        return entry.value
+
     async def get_soon(self, key: str, fetch: Callable[[], Awaitable[V]], wait_s: float) -> V | None:
         """What is known, however old, while a fetch renews it; waits ``wait_s`` only where nothing is known.
 
         ``None`` if nothing is known in that time. Never raises for a failed fetch.
         """
-        entry = self._entry(key)
-        if not self._fresh(entry.fetched_ms, entry.factor) and not self._fresh(entry.failed_ms):
-            flight = self._fly(key, entry, fetch)
-            if entry.value is None:
-                await asyncio.wait({flight}, timeout=wait_s)
+        value, entry = self.glance(key, fetch), self._entry(key)
+        if value is None and entry.flight is not None:
+            await asyncio.wait({entry.flight}, timeout=wait_s)
         return entry.value
 
     def trouble(self, key: str) -> BzzzError | None:
         """Why the last fetch of ``key`` failed; ``None`` if it did not."""
         entry = self._entries.get(key)
         return None if entry is None else entry.error
+
+    def last(self, key: str) -> V | None:
+        """What was fetched last, however old; ``None`` if nothing was."""
+        entry = self._entries.get(key)
+        return None if entry is None else entry.value
 
     def forget(self, key: str) -> None:
         """What was fetched, or is being fetched now, is out of date.

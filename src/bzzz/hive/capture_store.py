@@ -11,11 +11,11 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Engine, delete, func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Connection, Engine, delete, func, select
 from sqlalchemy.orm import Session, defer
 
 from bzzz.hive.capture import Capture, CaptureKind, CaptureQuery, CaptureSums, StoredCapture, Usage
+from bzzz.hive.database import at_once, glance, insert_new
 from bzzz.hive.model import CaptureRow
 from bzzz.ports import Clock
 
@@ -38,7 +38,9 @@ class CaptureStore:
         self._reader = reader
         self._writer = writer
         self._clock = clock
+        self._glance = glance(reader)
         self._captures_max = captures_max
+        self._oldest: int | None = None
         self._counts: Counter[str] = Counter(
             dict.fromkeys(("captured", "captured_again", "captures_dropped", "secrets_removed"), 0)
         )
@@ -52,48 +54,56 @@ class CaptureStore:
         return self.add_many([capture])[0]
 
     def add_many(self, captures: Sequence[Capture]) -> Sequence[tuple[int, bool]]:
-        """Store items once each, in one transaction.
+        """Store items once each, all of them or none.
 
         Returns:
             the id of each, and whether it is new.
-
-        Raises:
-            IntegrityError: another process stored one of several at the same moment.
         """
-        try:
-            return self._add_many(captures)
-        except IntegrityError:
-            if len(captures) > 1:
-                raise
-        return self._add_many(captures)  # it is there by now
-
-    def _add_many(self, captures: Sequence[Capture]) -> Sequence[tuple[int, bool]]:
         now = datetime.fromtimestamp(self._clock.wall_s(), UTC)
-        rows: dict[str, CaptureRow] = {}
+        rows = {capture.digest: _row(capture, now) for capture in captures}
         dropped = 0
-        with Session(self._writer, expire_on_commit=False) as session, session.begin():
-            digests = {capture.digest for capture in captures}
-            there = select(CaptureRow.digest, CaptureRow.id).where(CaptureRow.digest.in_(digests))
-            known = dict(session.execute(there).all())
-            for capture in captures:
-                if capture.digest not in known and capture.digest not in rows:
-                    rows[capture.digest] = _row(capture, now)
-            if rows:
-                session.add_all(rows.values())
-                session.flush()
-                newest = max(row.id for row in rows.values())
-                old = delete(CaptureRow).where(CaptureRow.id <= newest - self._captures_max)
-                dropped = len(session.scalars(old.returning(CaptureRow.id)).all())
+        with at_once(self._writer) as connection:
+            new, old = self._insert(connection, rows)
+            if new:
+                dropped = self._make_room(connection, max(new.values()))
         stored = []
         for capture in captures:
-            row = rows.pop(capture.digest, None)
-            if row is not None:
-                known[capture.digest] = row.id
+            number = new.pop(capture.digest, None)
+            if number is not None:
+                old[capture.digest] = number  # the second of two that are the same is not new
                 self._counts["secrets_removed"] += capture.redacted
-            self._counts["captured_again" if row is None else "captured"] += 1
-            stored.append((known[capture.digest], row is not None))
+            self._counts["captured_again" if number is None else "captured"] += 1
+            stored.append((old[capture.digest], number is not None))
         self._counts["captures_dropped"] += dropped
         return stored
+
+    def _insert(
+        self, connection: Connection, rows: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[dict[str, int], dict[str, int]]:
+        """Ids by digest: of what is new, and of what was there."""
+        new: dict[str, int] = {}
+        old: dict[str, int] = {}
+        fresh = insert_new(self._writer, CaptureRow).returning(CaptureRow.digest, CaptureRow.id)
+        while left := [row for digest, row in rows.items() if digest not in new and digest not in old]:
+            new |= dict(connection.execute(fresh, left).all())
+            rest = [row["digest"] for row in left if row["digest"] not in new]
+            if rest:
+                # One that is in neither was dropped for room between the two statements: it is new after all.
+                there = select(CaptureRow.digest, CaptureRow.id).where(CaptureRow.digest.in_(rest))
+                old |= dict(connection.execute(there).all())
+        return new, old
+
+    def _make_room(self, connection: Connection, newest: int) -> int:
+        """Drop what is too old, where that is not known to be done; how many were dropped."""
+        edge = newest - self._captures_max
+        if self._oldest is None:
+            self._oldest = connection.scalar(select(func.min(CaptureRow.id)))
+        if self._oldest is None or self._oldest > edge:
+            return 0
+        gone = delete(CaptureRow).where(CaptureRow.id <= edge).returning(CaptureRow.id)
+        dropped = len(connection.scalars(gone).all())
+        self._oldest = edge + 1
+        return dropped
 
     def page(self, query: CaptureQuery, items_max: int, *, bodies: bool = True) -> Sequence[StoredCapture]:
         """Items of a query in their order, as many as fit ``items_max`` and ``PAGE_BYTES_MAX``; at least one."""
@@ -120,7 +130,7 @@ class CaptureStore:
         """Totals over all items of a query, whatever its ``after`` and ``before``."""
         columns = (CaptureRow.tokens_in, CaptureRow.tokens_out, CaptureRow.cost_microusd)
         totals = select(func.count(), *(func.coalesce(func.sum(column), 0) for column in columns))
-        with Session(self._reader) as session:
+        with Session(self._glance) as session:
             row = session.execute(totals.select_from(CaptureRow).where(*_conditions(query))).one()
         return CaptureSums(*(int(value) for value in row))
 
@@ -164,25 +174,25 @@ def _conditions(query: CaptureQuery) -> list[ColumnElement[bool]]:
     return found
 
 
-def _row(capture: Capture, now: datetime) -> CaptureRow:
-    return CaptureRow(
-        digest=capture.digest,
-        kind=capture.kind,
-        project_id=capture.project_id,
-        repository=capture.repository,
-        task_number=capture.task_number,
-        agent=capture.agent,
-        model=capture.model,
-        session=capture.session,
-        tokens_in=capture.usage.tokens_in,
-        tokens_out=capture.usage.tokens_out,
-        cost_microusd=capture.usage.cost_microusd,
-        size_bytes=capture.size_bytes,
-        redacted=capture.redacted,
-        shortened=capture.shortened,
-        body=capture.body,
-        captured_at=now,
-    )
+def _row(capture: Capture, now: datetime) -> dict[str, Any]:
+    return {
+        "digest": capture.digest,
+        "kind": capture.kind,
+        "project_id": capture.project_id,
+        "repository": capture.repository,
+        "task_number": capture.task_number,
+        "agent": capture.agent,
+        "model": capture.model,
+        "session": capture.session,
+        "tokens_in": capture.usage.tokens_in,
+        "tokens_out": capture.usage.tokens_out,
+        "cost_microusd": capture.usage.cost_microusd,
+        "size_bytes": capture.size_bytes,
+        "redacted": capture.redacted,
+        "shortened": capture.shortened,
+        "body": capture.body,
+        "captured_at": now,
+    }
 
 
 def _read(row: CaptureRow, *, bodies: bool) -> StoredCapture:

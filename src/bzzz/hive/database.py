@@ -6,19 +6,27 @@ as the transaction (postgresql.org/docs, "Advisory Locks"), SQLite has one write
 driver opens transactions late and on its own terms, so here each transaction begins when SQLAlchemy says
 so, and one that will write takes SQLite's only write lock at once: two writers then wait for each other,
 and neither fails half way (sqlite.org/lang_transaction.html, "BEGIN IMMEDIATE").
+
+PostgreSQL is a process of its own, and each trip there and back costs a change of threads and processes, which is
+what a busy machine is slow at. So what is one statement goes without a BEGIN and a COMMIT of its own (``glance``,
+``at_once``), and whether a connection still stands is read from its socket, not asked.
 """
 
 from __future__ import annotations
 
+import select
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event, text
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InvalidatePoolError, NoSuchModuleError, SQLAlchemyError
 
 from bzzz.errors import SettingError, UsageError
 
@@ -28,6 +36,8 @@ POOL_OVERFLOW_MAX = 30
 POOL_WAIT_S_MAX = 10.0
 CONNECT_TIMEOUT_S = 5
 STATEMENT_TIMEOUT_S = 30
+KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+"""Seconds and tries (postgresql.org/docs, "Parameter Key Words"): a silent server counts as gone after a minute."""
 VERSION_TABLE = "bzzz_schema_version"
 
 _WRITES = "bzzz_writes"
@@ -49,12 +59,12 @@ def open_database(url: str) -> tuple[Engine, Engine]:
         "pool_size": POOL_SIZE,
         "max_overflow": POOL_OVERFLOW_MAX,
         "pool_timeout": POOL_WAIT_S_MAX,
-        "pool_pre_ping": True,
     }
     if parsed.drivername == _POSTGRESQL:
         options["connect_args"] = {
             "connect_timeout": CONNECT_TIMEOUT_S,
             "application_name": "bzzz-hive",
+            **KEEPALIVE,
         }
     if parsed.get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": BUSY_TIMEOUT_S}
@@ -69,7 +79,35 @@ def open_database(url: str) -> tuple[Engine, Engine]:
         event.listen(engine, "begin", _begin_sqlite)
     elif parsed.drivername == _POSTGRESQL:
         event.listen(engine, "connect", _prepare_postgresql)
+        event.listen(engine, "checkout", _refuse_closed)
     return engine, engine.execution_options(**{_WRITES: True})
+
+
+def glance(reader: Engine) -> Engine:
+    """The same engine for single readings: one trip each, since nothing has to be begun and ended."""
+    if reader.dialect.name != "postgresql":
+        return reader
+    return reader.execution_options(isolation_level="AUTOCOMMIT")
+
+
+@contextmanager
+def at_once(writer: Engine) -> Iterator[Connection]:
+    """A connection for few statements of which one alone writes, or each may stand without the others.
+
+    On SQLite they are one transaction, which costs no trip there; on PostgreSQL each is its own.
+    """
+    if writer.dialect.name == "postgresql":
+        with writer.connect() as connection:
+            yield connection.execution_options(isolation_level="AUTOCOMMIT")
+    else:
+        with writer.begin() as connection:
+            yield connection
+
+
+def insert_new(writer: Engine, table: Any) -> Any:
+    """An ``INSERT`` that leaves out what a unique index knows already; with ``returning`` it tells what is new."""
+    make = postgresql.insert if writer.dialect.name == "postgresql" else sqlite.insert
+    return make(table).on_conflict_do_nothing()
 
 
 def exclusively(connection: Connection) -> None:
@@ -150,6 +188,18 @@ def _prepare_postgresql(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET statement_timeout = '{STATEMENT_TIMEOUT_S}s'")
     connection.commit()
+
+
+def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    # A server that ended a connection has said so on its socket, and one that has not says nothing unasked.
+    ready = select.poll()
+    try:
+        ready.register(connection.fileno(), select.POLLIN | select.POLLPRI)
+        standing = not connection.closed and not ready.poll(0)
+    except Exception:
+        standing = False
+    if not standing:
+        raise InvalidatePoolError
 
 
 def _begin_sqlite(connection: Connection) -> None:

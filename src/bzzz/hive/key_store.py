@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from bzzz.errors import UsageError
 from bzzz.hive.capture_store import utc
-from bzzz.hive.database import exclusively
+from bzzz.hive.database import exclusively, glance
 from bzzz.hive.key import KeyInfo, Role, digest, shown
 from bzzz.hive.model import KeyRow
 from bzzz.ports import Clock
@@ -32,24 +32,24 @@ class KeyStore:
     """
 
     def __init__(self, reader: Engine, writer: Engine, clock: Clock) -> None:
-        self._reader = reader
+        self._glance = glance(reader)
         self._writer = writer
         self._clock = clock
 
     def any(self) -> bool:
         """Whether there ever was a key."""
-        with Session(self._reader) as session:
+        with Session(self._glance) as session:
             return session.scalar(select(KeyRow.id).limit(1)) is not None
 
     def in_force(self) -> Mapping[str, KeyInfo]:
         """All keys that are not revoked, by their digest; at most ``KEYS_MAX``."""
-        with Session(self._reader) as session:
+        with Session(self._glance) as session:
             rows = session.scalars(select(KeyRow).where(KeyRow.revoked_at.is_(None)))
             return {row.digest: _read(row) for row in rows}
 
     def list(self) -> Sequence[KeyInfo]:
         """All keys, revoked ones too, oldest first."""
-        with Session(self._reader) as session:
+        with Session(self._glance) as session:
             return [_read(row) for row in session.scalars(select(KeyRow).order_by(KeyRow.id))]
 
     def add(self, name: str, role: Role, key: str) -> KeyInfo:

@@ -113,7 +113,8 @@ class HiveParts:
             self.changes.publish(project.key)
 
 
-def _parts(request: Request) -> HiveParts:
+async def _parts(request: Request) -> HiveParts:
+    # Not awaiting anything, but FastAPI calls what is no coroutine in a thread: two changes of threads a request.
     return cast("HiveParts", request.app.state.hive)
 
 

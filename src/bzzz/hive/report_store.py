@@ -9,16 +9,30 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Engine, delete, func, insert, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Engine,
+    Integer,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from bzzz.hive.database import at_once, glance, insert_new
 from bzzz.hive.model import ClientClaimRow, ProjectRow, TaskReportRow
 from bzzz.ports import Clock
 
@@ -77,7 +91,7 @@ class ReportStore:
     """
 
     def __init__(self, reader: Engine, writer: Engine, clock: Clock) -> None:
-        self._reader = reader
+        self._glance = glance(reader)
         self._writer = writer
         self._clock = clock
 
@@ -86,51 +100,42 @@ class ReportStore:
         return self.add_many([NewReport(project_id, number, status, details)])[0].new
 
     def add_many(self, reports: Sequence[NewReport]) -> Sequence[Stored]:
-        """Store reports in one transaction.
+        """Store reports, all of them or none.
 
         Raises:
-            IntegrityError: another process stored one of several, or removed its project, at the same moment.
+            IntegrityError: another process removed the project of one at the same moment.
         """
         digests = [report.digest for report in reports]
         try:
-            with Session(self._writer) as session, session.begin():
-                return self._add_many(session, reports, digests)
+            return self._add_many(reports, digests)
         except IntegrityError:
-            if len(reports) > 1:
-                raise
-        # Lost a race, against the same report or against the project's removal: look again.
-        with Session(self._writer) as session, session.begin():
-            return self._add_many(session, reports, digests)
+            return self._add_many(reports, digests)  # its project is gone by now
 
-    def _add_many(self, session: Session, reports: Sequence[NewReport], digests: Sequence[str]) -> Sequence[Stored]:
-        tasks = {report.task for report in reports}
-        of_projects = {report.project_id for report in reports}
-        projects = set(session.scalars(select(ProjectRow.id).where(ProjectRow.id.in_(of_projects))))
-        known = set(session.scalars(select(TaskReportRow.digest).where(TaskReportRow.digest.in_(digests))))
-        rows: dict[str, dict[str, Any]] = {}
-        new: list[bool | None] = []
+    def _add_many(self, reports: Sequence[NewReport], digests: Sequence[str]) -> Sequence[Stored]:
+        rows = {digest: self._row(report, digest) for report, digest in zip(reports, digests, strict=True)}
+        with at_once(self._writer) as connection:
+            standing = _standing(connection, reports)
+            known = [row for row in rows.values() if row["project_id"] in standing.projects]
+            fresh = insert_new(self._writer, TaskReportRow).returning(TaskReportRow.digest)
+            new = set(connection.scalars(fresh, known)) if known else set()
+            for task in standing.full:
+                _drop_oldest(connection, *task)
+        stored = []
         for report, digest in zip(reports, digests, strict=True):
-            there = digest in known or digest in rows
-            new.append(not there if report.project_id in projects else None)
-            if new[-1]:
-                rows[digest] = {
-                    "project_id": report.project_id,
-                    "task_number": report.number,
-                    "status": report.status,
-                    "details": dict(report.details),
-                    "digest": digest,
-                    "reported_at": self._now(),
-                }
-        if rows:
-            session.execute(insert(TaskReportRow), list(rows.values()))
-            self._drop_oldest(session, tasks)
-        agents = select(ClientClaimRow).where(
-            tuple_(ClientClaimRow.project_id, ClientClaimRow.task_number).in_(tasks)
-        )
-        clients: dict[tuple[int, int], set[str]] = defaultdict(set)
-        for row in session.scalars(agents):
-            clients[row.project_id, row.task_number].add(row.agent)
-        return [Stored(one, clients.get(report.task, ())) for one, report in zip(new, reports, strict=True)]
+            is_new = digest in new if report.project_id in standing.projects else None
+            new.discard(digest)  # the second of two that are the same is not new
+            stored.append(Stored(is_new, standing.clients.get(report.task, ())))
+        return stored
+
+    def _row(self, report: NewReport, digest: str) -> dict[str, Any]:
+        return {
+            "project_id": report.project_id,
+            "task_number": report.number,
+            "status": report.status,
+            "details": dict(report.details),
+            "digest": digest,
+            "reported_at": self._now(),
+        }
 
     def newest(self, project_id: int) -> Mapping[int, TaskReport]:
         """The newest report of each task of a project, by issue number."""
@@ -139,7 +144,7 @@ class ReportStore:
             .where(TaskReportRow.project_id == project_id)
             .group_by(TaskReportRow.task_number)
         )
-        with Session(self._reader) as session:
+        with Session(self._glance) as session:
             rows = session.scalars(select(TaskReportRow).where(TaskReportRow.id.in_(newest)))
             return {row.task_number: _read(row) for row in rows}
 
@@ -151,7 +156,7 @@ class ReportStore:
             .group_by(TaskReportRow.task_number)
         )
         columns = select(TaskReportRow.task_number, TaskReportRow.status).where(TaskReportRow.id.in_(newest))
-        with Session(self._reader) as session:
+        with Session(self._glance) as session:
             return dict(session.execute(columns).all())
 
     def of(self, project_id: int, number: int) -> Sequence[TaskReport]:
@@ -159,22 +164,8 @@ class ReportStore:
         query = select(TaskReportRow).where(
             TaskReportRow.project_id == project_id, TaskReportRow.task_number == number
         )
-        with Session(self._reader) as session:
+        with Session(self._glance) as session:
             return [_read(row) for row in session.scalars(query.order_by(TaskReportRow.id))]
-
-    def _drop_oldest(self, session: Session, tasks: Collection[tuple[int, int]]) -> None:
-        task = tuple_(TaskReportRow.project_id, TaskReportRow.task_number)
-        many = (
-            select(TaskReportRow.project_id, TaskReportRow.task_number)
-            .where(task.in_(tasks))
-            .group_by(TaskReportRow.project_id, TaskReportRow.task_number)
-            .having(func.count() > REPORTS_PER_TASK_MAX)
-        )
-        for project_id, number in session.execute(many).all():
-            of_task = (TaskReportRow.project_id == project_id, TaskReportRow.task_number == number)
-            newest = select(TaskReportRow.id).where(*of_task).order_by(TaskReportRow.id.desc())
-            edge = session.scalar(newest.offset(REPORTS_PER_TASK_MAX).limit(1))
-            session.execute(delete(TaskReportRow).where(*of_task, TaskReportRow.id <= edge))
 
     # --- claims taken for clients -----------------------------------------------------------------------
 
@@ -187,7 +178,7 @@ class ReportStore:
 
     def clients_of(self, project_id: int, number: int) -> Collection[str]:
         """The clients that Hive took a task for, or tried to; none where all of that has ended."""
-        with Session(self._reader) as session:
+        with Session(self._glance) as session:
             return set(session.scalars(select(ClientClaimRow.agent).where(*_of_task(project_id, number))))
 
     def forget_clients(self, project_id: int, number: int) -> None:
@@ -197,6 +188,58 @@ class ReportStore:
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._clock.wall_s(), UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Standing:
+    """What the database says of some reports before they are in it; ``full`` tasks have no room for them."""
+
+    projects: Collection[int]
+    clients: Mapping[tuple[int, int], Collection[str]]
+    full: Collection[tuple[int, int]]
+
+
+_QUESTIONS: CompoundSelect[Any] = union_all(
+    select(literal_column("'project'"), ProjectRow.id, literal_column("0"), literal_column("''")).where(
+        ProjectRow.id.in_(bindparam("project_ids", expanding=True))
+    ),
+    select(
+        literal_column("'client'"), ClientClaimRow.project_id, ClientClaimRow.task_number, ClientClaimRow.agent
+    ).where(tuple_(ClientClaimRow.project_id, ClientClaimRow.task_number).in_(bindparam("tasks", expanding=True))),
+    select(literal_column("'full'"), TaskReportRow.project_id, TaskReportRow.task_number, literal_column("''"))
+    .where(tuple_(TaskReportRow.project_id, TaskReportRow.task_number).in_(bindparam("tasks", expanding=True)))
+    .group_by(TaskReportRow.project_id, TaskReportRow.task_number)
+    .having(func.count() > bindparam("room", type_=Integer)),
+)
+"""Three questions in one trip; put together once, for that takes longer than to ask them."""
+
+
+def _standing(connection: Connection, reports: Sequence[NewReport]) -> _Standing:
+    asked = {
+        "project_ids": list({report.project_id for report in reports}),
+        "tasks": list({report.task for report in reports}),
+        "room": REPORTS_PER_TASK_MAX - len(reports),
+    }
+    answers: Iterable[Any] = connection.execute(_QUESTIONS, asked)
+    projects: set[int] = set()
+    clients: dict[tuple[int, int], set[str]] = defaultdict(set)
+    full: set[tuple[int, int]] = set()
+    for what, project_id, number, agent in answers:
+        if what == "project":
+            projects.add(project_id)
+        elif what == "client":
+            clients[project_id, number].add(agent)
+        else:
+            full.add((project_id, number))
+    return _Standing(projects, clients, full)
+
+
+def _drop_oldest(connection: Connection, project_id: int, number: int) -> None:
+    of_task = (TaskReportRow.project_id == project_id, TaskReportRow.task_number == number)
+    newest = select(TaskReportRow.id).where(*of_task).order_by(TaskReportRow.id.desc())
+    edge = connection.scalar(newest.offset(REPORTS_PER_TASK_MAX).limit(1))
+    if edge is not None:
+        connection.execute(delete(TaskReportRow).where(*of_task, TaskReportRow.id <= edge))
 
 
 def _of_task(project_id: int, number: int) -> tuple[ColumnElement[bool], ...]:

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from bzzz.errors import UsageError
 from bzzz.hive.capture_store import CAPTURES_MAX, CaptureStore
-from bzzz.hive.database import exclusively, open_database, upgrade_database
+from bzzz.hive.database import exclusively, glance, open_database, upgrade_database
 from bzzz.hive.git_url import read_git_url
 from bzzz.hive.key_store import KeyStore
 from bzzz.hive.model import ClientClaimRow, ProjectRow, TaskReportRow, WebhookDeliveryRow
@@ -52,6 +52,7 @@ class HiveStore:
     def __init__(self, url: str, clock: Clock, captures_max: int = CAPTURES_MAX) -> None:
         upgrade_database(url)
         self._reader, self._writer = open_database(url)
+        self._glance = glance(self._reader)
         self._clock = clock
         self._reading = threading.Lock()
         self._known: tuple[Sequence[Project], int, int] | None = None
@@ -73,7 +74,7 @@ class HiveStore:
 
     def ping(self) -> None:
         """Ask the database for nothing, to see whether it answers."""
-        with self._reader.connect() as connection:
+        with self._glance.connect() as connection:
             connection.execute(select(1))
 
     # --- projects ---------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ class HiveStore:
                 if self._failed is not None and now_ms - self._failed[1] < PROJECTS_FRESH_S * 1000:
                     raise self._failed[0]
                 try:
-                    with Session(self._reader) as session:
+                    with Session(self._glance) as session:
                         rows = session.scalars(select(ProjectRow).order_by(ProjectRow.id))
                         found = tuple(read_row(row) for row in rows)
                 except SQLAlchemyError as error:

@@ -26,6 +26,10 @@ READ_RETRIES_S = (1.0, 4.0)
 ID_NAME_CHARS_MAX = 40
 
 
+def _untold(_task: TaskId, _epoch: int, _finished: AttemptFinished) -> None:
+    return None
+
+
 class AttemptShell:
     """Knows which attempt belongs to which claim, and where its work is."""
 
@@ -185,8 +189,16 @@ class AttemptShell:
             retry_after_ms=bounded_ms(event.retry_after_s),
         )
 
-    async def recover(self, remembered: Sequence[tuple[Task, ClaimRecord]]) -> tuple[Recovered, ...]:
-        """What the last start left: its processes are ended, its claims and its work are told."""
+    async def recover(
+        self,
+        remembered: Sequence[tuple[Task, ClaimRecord]],
+        tell: Callable[[TaskId, int, AttemptFinished], None] = _untold,
+    ) -> tuple[Recovered, ...]:
+        """What the last start left: its processes are ended, its claims and its work are told.
+
+        ``tell`` hears of each attempt with the task and the epoch that it belongs to, whether or not the last start
+        had told of it already.
+        """
         left = {event.attempt_id: event for event in await self._runner.recover()}
         found: list[Recovered] = []
         for task, record in remembered:
@@ -200,6 +212,8 @@ class AttemptShell:
                     work = newest.work or work
                     if newest.work is not None:
                         self._keep(task.id, record.epoch, newest.work)
+                        self.checks[task.id, record.epoch] = dict(newest.check)
+                    tell(task.id, record.epoch, newest)
                     self._claims[attempt_id] = (task.id, record.epoch)
             found.append(
                 Recovered(

@@ -102,7 +102,7 @@ class Node:
         """
         loops: list[asyncio.Task[None]] = []
         try:
-            recovered = await self.attempts.recover(self._shells.journal.remembered())
+            recovered = await self.attempts.recover(self._shells.journal.remembered(), self._capture)
             await self._shells.transport.start()
             transport = self._shells.transport
             self.events.tell("started", peer=transport.peer_id, addresses=list(transport.addresses))
@@ -345,12 +345,12 @@ class Node:
             told = await self._shells.runner.receive()
             event = self.attempts.translate(told)
             if isinstance(event, AttemptEnded) and isinstance(told, AttemptFinished):
-                self._capture(event, told)
+                self._capture(event.task, event.epoch, told)
             if event is not None:
                 self.feed(event)
 
-    def _capture(self, event: AttemptEnded, finished: AttemptFinished) -> None:
-        """Keep what an attempt shows for Hive; the outbox brings it there."""
+    def _capture(self, task: TaskId, epoch: int, finished: AttemptFinished) -> None:
+        """Keep what an attempt shows for Hive; the outbox brings it there, once for each attempt."""
         if not (self.has_hive and finished.shown):
             return
         if self._shells.journal.outbox_length() >= CAPTURES_WAITING_MAX:
@@ -364,7 +364,7 @@ class Node:
             "usage": dict(finished.usage),
         }
         try:
-            self._shells.journal.enqueue(event.task, event.epoch, f"{ATTEMPTED}{finished.attempt_id}", data)
+            self._shells.journal.enqueue(task, epoch, f"{ATTEMPTED}{finished.attempt_id}", data)
         except Exception as error:  # a full disk: the attempt's end counts for more than what is told of it
             self._broken("broken_effects", f"capture: {type(error).__name__}: {error}")
         self.outbox.wake()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.support.git_client import git
@@ -11,7 +12,15 @@ from tests.support.memory_forge import make_issue
 from tests.support.node_world import make_repository
 
 from bzzz.agents.check import PROJECT_SOURCE, find_check
-from bzzz.agents.shown import DIFF_BYTES_MAX, FILE_BYTES_MAX, PROMPT_BYTES_MAX, SHOWN_BYTES_MAX, show
+from bzzz.agents.git import Git, GitResult
+from bzzz.agents.shown import (
+    ANSWER_BYTES_MAX,
+    DIFF_BYTES_MAX,
+    FILE_BYTES_MAX,
+    PROMPT_BYTES_MAX,
+    SHOWN_BYTES_MAX,
+    show,
+)
 from bzzz.agents.workspace import Workspace
 from bzzz.core.task import TaskId
 from bzzz.ports import AttemptSpec
@@ -75,6 +84,42 @@ def test_whatever_is_long_is_bounded_and_says_so(tmp_path: Path, spec: AttemptSp
     assert shown["left_out"][0] == "files"
     assert shown["prompt"].endswith("[5 bytes left out]")
     assert len(shown.get("diff", "")) < DIFF_BYTES_MAX + 100
+
+
+def test_what_is_too_large_to_be_shown_is_not_read(
+    tmp_path: Path, spec: AttemptSpec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    huge = 3 * 1024 * 1024
+    made, commit = workspace(tmp_path, {"huge.txt": b"line\n" * (huge // 5), "small.txt": b"small\n"})
+    sizes: list[int] = []
+    run = Git.run
+
+    def measured(self: Git, *arguments: str, **more: Any) -> GitResult:
+        result = run(self, *arguments, **more)
+        sizes.append(len(result.output))
+        return result
+
+    monkeypatch.setattr(Git, "run", measured)
+    shown = show(spec, made, commit, "Mend it")
+    assert shown["files"] == {"huge.txt": f"[{huge // 5 * 5} bytes left out]", "small.txt": "small\n"}
+    assert shown["files_changed"] == 3
+    assert shown["diff"].endswith(" bytes left out]")
+    assert max(sizes) < 1000
+
+
+@pytest.mark.parametrize("part", [1, len(SECRET) // 2, len(SECRET) - 1])
+def test_a_secret_that_the_cut_goes_through_leaves_no_half(tmp_path: Path, spec: AttemptSpec, part: int) -> None:
+    made, _ = workspace(tmp_path, {})
+    before = "p" * (PROMPT_BYTES_MAX - part)
+    (tmp_path / "prompt.md").write_text(before + SECRET + "and so on " * 100)
+    after = "a" * (ANSWER_BYTES_MAX - part)
+    (tmp_path / "agent.log").write_text("and so on " * 100 + SECRET + after)
+    shown = show(spec, made, None, "")
+    prompt, _, said = shown["prompt"].partition("\n")
+    assert said == f"[{len(SECRET) - part + 1000} bytes left out]"
+    for text, whole in ((prompt, before), (shown["answer"], after)):
+        assert len(whole) - 2 * len(SECRET) < len(text.strip("*"))
+        assert text.strip("*") in whole
 
 
 def test_a_projects_check_goes_before_the_repositorys_and_keeps_its_bounds() -> None:

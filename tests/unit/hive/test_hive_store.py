@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+import psycopg
 import pytest
+from sqlalchemy import event
 from tests.support.hive_server import RealClock
+from tests.support.postgres import PostgresServer
 
 from bzzz.errors import UsageError
 from bzzz.hive import report_store
 from bzzz.hive import store as store_module
+from bzzz.hive.capture import prepare
 from bzzz.hive.project import change_from, draft_from
+from bzzz.hive.redact import Redactor
+from bzzz.hive.report_store import NewReport
 from bzzz.hive.store import HiveStore
 
 
@@ -134,3 +141,54 @@ def test_a_closed_store_of_another_process_does_not_lose_what_was_reported(datab
         first.reports.add(shop, 1, "completed", {"pull_request": "x"})
     with HiveStore(url, RealClock()) as second:
         assert second.reports.newest(shop)[1].details == {"pull_request": "x"}
+
+
+@contextmanager
+def statements(store: HiveStore) -> Iterator[list[str]]:
+    """What the database is asked meanwhile."""
+    said: list[str] = []
+
+    def hear(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        said.append(statement)
+
+    event.listen(store._reader, "before_cursor_execute", hear)
+    try:
+        yield said
+    finally:
+        event.remove(store._reader, "before_cursor_execute", hear)
+
+
+def test_a_batch_of_reports_is_two_statements_and_one_of_captures_a_single_one(store: HiveStore) -> None:
+    project = add(store)
+    for round_ in range(2):  # what a store looks up once is not what it does all day
+        with statements(store) as said:
+            new = [NewReport(project, number, "completed", {"round": round_}) for number in range(1, 31)]
+            assert all(stored.new for stored in store.reports.add_many(new))
+        writes = [one for one in said if not one.startswith("BEGIN")]
+        assert len(writes) == 2, writes
+        with statements(store) as said:
+            items = [prepare("chat-log", {"number": number, "round": round_}, Redactor()) for number in range(30)]
+            assert all(is_new for _, is_new in store.captures.add_many(items))
+    writes = [one for one in said if not one.startswith("BEGIN")]
+    assert len(writes) == 1, writes
+
+
+def test_a_connection_that_the_database_ended_is_replaced_without_being_asked(
+    postgres: PostgresServer, upgraded_template: str
+) -> None:
+    url = postgres.create(upgraded_template)
+    with HiveStore(url, RealClock()) as store:
+        project = add(store)
+        with psycopg.connect(url, autocommit=True) as other:
+            ended = other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            ).fetchall()
+            left = (
+                "SELECT count(*) FROM pg_stat_activity"
+                " WHERE application_name = 'bzzz-hive' AND datname = current_database()"
+            )
+            while other.execute(left).fetchone() != (0,):
+                pass
+        assert ended
+        assert store.reports.add(project, 1, "completed", {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,16 @@ async def test_a_restart_finds_the_work_of_its_claims(bench: Bench) -> None:
     assert (recovered.outcome, recovered.has_work, recovered.commit) == (Outcome.CRASHED, True, COMMIT)
     assert bench.shell.work_of(TASK.id, 3) == WORK
     assert bench.runner.forgotten == []
+
+
+async def test_every_attempt_of_a_claim_is_told_with_the_check_of_the_work(bench: Bench) -> None:
+    first, second = await left_behind(bench, WORK, None)
+    left = [replace(first, check={"status": 0}), second]
+    bench.runner._left = list(left)
+    told: list[tuple[TaskId, int, AttemptFinished]] = []
+    await bench.restart(9).recover([(TASK, RECORD)], lambda *what: told.append(what))
+    assert told == [(TASK.id, 3, one) for one in left]
+    assert bench.shell.checks[TASK.id, 3] == {"status": 0}
 
 
 async def test_an_attempt_without_work_does_not_hide_the_one_before_it(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from tests.support.memory_forge import make_issue
-from tests.support.node_world import COMMIT, World, gated, make_repository, proved
+from tests.support.node_world import ANSWER_S_MAX, COMMIT, Running, World, gated, make_repository, proved
 
 from bzzz.core.event import Heard, Ticked
 from bzzz.core.message import COORDINATION_TOPIC, Announced, Availability, TaskAnnouncement
@@ -26,8 +26,9 @@ from bzzz.errors import (
     ServiceUnavailable,
     TransportError,
 )
+from bzzz.hive.memory import MemoryHive
 from bzzz.ledger.memory import MemoryLedger
-from bzzz.ports import Received
+from bzzz.ports import AttemptFinished, Outcome, Received, Work
 from bzzz.runtime import node as module
 from bzzz.wire import decode
 
@@ -72,6 +73,44 @@ async def test_several_tasks_are_done_one_after_the_other(world: World) -> None:
     assert len(world.forge.pulls) == 2
     (refused,) = walnut.told("issue_not_admitted")
     assert (refused["task"], refused["text"]) == ("acme/shop#3", "it is not for agents")
+
+
+async def test_what_the_attempt_of_a_dead_node_shows_is_captured_once_however_often_the_node_starts(
+    world: World,
+) -> None:
+    async def dies(running: Running, after: str) -> None:
+        task = asyncio.create_task(running.node.run(running.stop))
+        await running.until(lambda event: event["kind"] == after)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    walnut = world.node(script_for=gated(asyncio.Event()))
+    await dies(walnut, "agent_started")
+    (spec,) = walnut.runner.started
+    work = Work(Path("/nowhere"), COMMIT, "b" * 40, spec.branch)
+    shown = {"prompt": "Mend it", "diff": "+x", "files": {"a.py": "x"}}
+    left = AttemptFinished(spec.attempt_id, Outcome.PROVED, "done", work, {"status": 0}, shown=shown)
+
+    for _ in range(2):
+        world.hive = MemoryHive(world.repositories)  # the dead node's client is closed
+        world.hive.away()
+        again = world.node()
+        again.runner._left = [left]
+        await dies(again, "started")
+    world.hive = MemoryHive(world.repositories)
+    walnut = world.node()
+    walnut.runner._left = [left]
+    async with world.running(walnut):
+        await walnut.report("delivered")
+        async with asyncio.timeout(ANSWER_S_MAX):
+            while walnut.journal.outbox_length():
+                await walnut.node.outbox.deliver_once()
+                await asyncio.sleep(0)
+    kept = {item.kind: item.body for item in world.hive.captures}
+    assert len(kept) == len(world.hive.captures) == 3
+    assert kept["log-prompt"]["prompt_content"] == "Mend it"
+    assert (kept["submit-work"]["content"], kept["submit-work"]["attempt_id"]) == ("+x", spec.attempt_id)
+    assert kept["create-pr"]["check"] == {"status": 0}
 
 
 # --- breaking -------------------------------------------------------------------------------------------

@@ -64,7 +64,7 @@ def list_issues(call: Call) -> Answer:
     with call.forge.store.read() as db:
         repo = call.repo(db)
         rows, total = issue.select(db, repo, wanted, *call.window())
-        return call.paged([call.forge.herald.issue(db, repo, row) for row in rows], total)
+        return call.paged(call.forge.herald.issues(db, repo, rows), total)
 
 
 def create_issue(call: Call) -> Answer:

@@ -13,7 +13,7 @@ import logging
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlencode
 
@@ -204,7 +204,7 @@ class Endpoint:
                 self._forge.settings.api_url + request.scope["path"].partition("/api/v3")[2],
                 await self._body(request),
             )  # fmt: skip
-            answer = await asyncio.to_thread(self._guarded, call)
+            answer = await asyncio.to_thread(self._worked_out, call)
         except Refusal as refusal:
             answer = _told(refusal)
         except ClientDisconnect:
@@ -217,6 +217,11 @@ class Endpoint:
             self._forge.counts["api_errors"] += 1
             answer = _told(Refusal(500, "this is a fault of the forge; its log says more"))
         return self._response(request, actor, answer, headers)
+
+    def _worked_out(self, call: Call) -> Answer:
+        # As bytes, here in the thread: a long listing takes milliseconds, in which the loop serves others.
+        answer = self._guarded(call)
+        return replace(answer, body=_body(answer))
 
     def _guarded(self, call: Call) -> Answer:
         if self._scope > Scope.NONE and call.actor.scope < self._scope:
@@ -250,9 +255,7 @@ class Endpoint:
         return value
 
     def _response(self, request: Request, actor: Actor, answer: Answer, headers: dict[str, str]) -> Response:
-        body = answer.body
-        if body is None:
-            body = b"" if answer.status in (204, 205) else json.dumps(answer.value, ensure_ascii=False).encode()
+        body = _body(answer)
         headers |= answer.headers
         if answer.status == 401:
             headers["WWW-Authenticate"] = 'Basic realm="bzzz forge"'
@@ -271,6 +274,12 @@ class Endpoint:
         if status in (204, 304):
             return Response(status_code=status, headers=headers)
         return Response(body, status, headers, media_type=answer.content_type)
+
+
+def _body(answer: Answer) -> bytes:
+    if answer.body is not None:
+        return answer.body
+    return b"" if answer.status in (204, 205) else json.dumps(answer.value, ensure_ascii=False).encode()
 
 
 def _told(refusal: Refusal) -> Answer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from bzzz.forge.embedded import hook, issue, pull
@@ -41,6 +41,11 @@ class Herald:
     def issue(self, db: sqlite3.Connection, repo: sqlite3.Row, row: sqlite3.Row) -> Json:
         """An issue row in GitHub's shape."""
         return self._shape.issue(repo, row, issue.labels(db, row), issue.assignees(db, row))
+
+    def issues(self, db: sqlite3.Connection, repo: sqlite3.Row, rows: Sequence[sqlite3.Row]) -> list[Json]:
+        """A page of issue rows in GitHub's shape."""
+        labels, people = issue.labels_of(db, rows), issue.assignees_of(db, rows)
+        return [self._shape.issue(repo, row, labels.get(row["id"], ()), people.get(row["id"], ())) for row in rows]
 
     def pull(self, db: sqlite3.Connection, repo: sqlite3.Row, row: sqlite3.Row) -> Json:
         """A pull request row in GitHub's shape."""

@@ -7,8 +7,10 @@ written (but bounded); it is made harmless where it is shown.
 from __future__ import annotations
 
 import hashlib
+import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bzzz.forge.embedded import account, name
@@ -236,6 +238,34 @@ def labels(db: sqlite3.Connection, row: sqlite3.Row) -> list[sqlite3.Row]:
         "SELECT label.* FROM label JOIN issue_label ON label.id = label_id WHERE issue_id = ? ORDER BY name",
         (row["id"],),
     ).fetchall()
+
+
+def labels_of(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> Mapping[int, list[sqlite3.Row]]:
+    """Labels on many issues, by the issue's row id and then by name: one question for a whole page."""
+    found: dict[int, list[sqlite3.Row]] = defaultdict(list)
+    query = (
+        "SELECT issue_id, label.* FROM label JOIN issue_label ON label.id = label_id"
+        " WHERE issue_id IN (SELECT value FROM json_each(?)) ORDER BY issue_id, name"
+    )
+    for label in db.execute(query, (_ids(rows),)):
+        found[label["issue_id"]].append(label)
+    return found
+
+
+def assignees_of(db: sqlite3.Connection, rows: Sequence[sqlite3.Row]) -> Mapping[int, list[str]]:
+    """Who many issues are assigned to, by the issue's row id, in one question."""
+    found: dict[int, list[str]] = defaultdict(list)
+    query = (
+        "SELECT issue_id, login FROM assignee"
+        " WHERE issue_id IN (SELECT value FROM json_each(?)) ORDER BY issue_id, login"
+    )
+    for number, login in db.execute(query, (_ids(rows),)):
+        found[number].append(login)
+    return found
+
+
+def _ids(rows: Sequence[sqlite3.Row]) -> str:
+    return json.dumps([row["id"] for row in rows])
 
 
 def add_labels(db: sqlite3.Connection, repo: sqlite3.Row, row: sqlite3.Row, names: Iterable[str]) -> list[str]:

@@ -17,7 +17,7 @@ from bzzz.hive.schema import ErrorAnswer
 router = APIRouter()
 
 
-def _admit(parts: PartsIn) -> None:
+async def _admit(parts: PartsIn) -> None:
     if parts.changes.full:
         parts.changes.refuse()
         raise HTTPException(503, "too many nodes listen already; poll instead", {"Retry-After": "60"})

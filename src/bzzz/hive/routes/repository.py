@@ -24,7 +24,9 @@ KNOWN: dict[str, Any] = {"description": "what the ETag in If-None-Match names is
 async def active_repositories(parts: PartsIn, request: Request) -> Response:
     """Enabled projects with a git address; one that cannot be read does not hide the others."""
     usable = _usable([project for project in await parts.projects() if project.active])
-    known = await asyncio.gather(*(parts.board.ready(project) for project in usable))
+    known = [parts.board.ready_now(project) for project in usable]
+    if None in known:
+        known = await asyncio.gather(*(parts.board.ready(project) for project in usable))
     news = {
         project.id: has
         for project, has in zip(usable, known, strict=True)
