@@ -155,7 +155,7 @@ class Libp2pTransport:
             raise PayloadTooLarge(len(payload), self._settings.payload_bytes_max)
         if self._thread is None or self._engine is None:
             raise TransportError(_DOWN)
-        await self._thread.call(self._engine.publish, topic, payload)
+        await self._thread.call_now(self._engine.publish, topic, payload)
         self._counts["published"] += 1
 
     def serve(self, kind: str, handler: RequestHandler) -> None:
