@@ -41,7 +41,14 @@ _log = logging.getLogger("bzzz.mesh")
 
 
 class MeshStream(YamuxStream):  # type: ignore[misc]
-    """A stream of the library without its locks, which guard nothing where nothing waits in between."""
+    """A stream of the library without its locks, which guard nothing where nothing waits in between.
+
+    One guards what the library leaves open: what two tasks write at once does not mix.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._writing = trio.Lock()
 
     async def write(self, data: bytes) -> None:
         """Send all of ``data``, as the other side's window allows.
@@ -49,6 +56,13 @@ class MeshStream(YamuxStream):  # type: ignore[misc]
         Raises:
             MuxedStreamError: the stream ended, or there was no room for some seconds.
         """
+        await _acquire(self._writing)
+        try:
+            await self._write(data)
+        finally:
+            self._writing.release()
+
+    async def _write(self, data: bytes) -> None:
         at = 0
         while at < len(data):
             if self.send_closed or self.closed:
@@ -95,6 +109,14 @@ class MeshStream(YamuxStream):  # type: ignore[misc]
         if self.target_recv_window - self.recv_window - buffered < self.target_recv_window // 2:
             return
         await self.send_window_update(self._grow_to_delta(buffered) + self._apply_autotune_epoch(buffered))
+
+
+async def _acquire(lock: trio.Lock) -> None:
+    # To wait for a lock that is free is a step of the scheduler too.
+    try:
+        lock.acquire_nowait()
+    except trio.WouldBlock:
+        await lock.acquire()
 
 
 class _Incoming:
@@ -202,11 +224,7 @@ class LiveYamux(Yamux):  # type: ignore[misc]
         if kind == yamux.TYPE_PING and flags & yamux.FLAG_ACK and not self._pings.take(1, trio.current_time()):
             self._misbehaved("pings", 1.0)
             return
-        try:
-            # Asking for a lock that is free is a step of the scheduler.
-            self._write_lock.acquire_nowait()
-        except trio.WouldBlock:
-            await self._write_lock.acquire()
+        await _acquire(self._write_lock)
         try:
             # Whoever is cancelled meanwhile must not leave half a frame, after which there is no going on.
             deadline = trio.current_time() + self._settings.write_timeout_s

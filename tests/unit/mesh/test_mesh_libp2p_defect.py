@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import itertools
 import logging
 import socket
 import subprocess
@@ -35,6 +36,7 @@ from bzzz.mesh import libp2p_engine, libp2p_pubsub, libp2p_version
 from bzzz.mesh.address import parse_address
 from bzzz.mesh.frame import FrameReader
 from bzzz.mesh.interface import read_own_ips
+from bzzz.mesh.libp2p_muxer import MeshStream
 from bzzz.mesh.libp2p_transport import Libp2pTransport
 from bzzz.ports import TransportRestarted
 
@@ -600,3 +602,23 @@ async def test_frames_are_split_wherever_the_stream_breaks_them() -> None:
         assert [await reader.next() for _ in frames] == frames
         with pytest.raises(EOFError):
             await reader.next()
+
+
+def test_what_two_write_to_a_stream_at_once_does_not_mix() -> None:
+    """Beside 14: the library sends a long message in pieces, and another's may come between them."""
+    sent = bytearray()
+
+    class Connection:
+        async def _write_frame(self, frame: bytes) -> None:
+            sent.extend(frame[yamux.HEADER_SIZE :])
+            await trio.lowlevel.checkpoint()
+
+    async def write() -> None:
+        stream = MeshStream(1, Connection(), True)
+        async with trio.open_nursery() as nursery:
+            for letter in (b"a", b"b"):
+                nursery.start_soon(stream.write, letter * 100_000)
+
+    trio.run(write)
+    assert len(sent) == 200_000
+    assert len(list(itertools.groupby(sent))) == 2
