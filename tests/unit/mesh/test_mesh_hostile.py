@@ -455,6 +455,8 @@ async def test_a_peer_that_takes_nothing_is_ended_and_costs_no_more_than_its_que
         await a.transport.publish(TOPIC, payload)
         largest = max(largest, queue.size_bytes)
         await honest.hears(TOPIC, payload)
+        if a.disconnected():
+            break
     assert (await a.loses(hostile.peer_id)).reason == "takes nothing"
     assert a.transport.counters()["dropped_outbound"] > 0
     assert largest <= queue_bytes
