@@ -26,6 +26,10 @@ TELL_S = 0.2
 EDGES_MAX = 16_384
 OWED_IDS_MAX = 4_000
 """Ids that wait for one peer; go-libp2p and js-libp2p take 5,000 a second."""
+PATIENCE_S = 0.1
+"""From hearing of a message to asking for it, at least; at most ``PATIENCE_S_MAX``. Messages are kept for 5 s."""
+PATIENCE_S_MAX = 2.0
+PATIENCE_SHRINKS = 0.9
 ASK_AGAIN_S = 0.5
 MISSING_MAX = 16_384
 TELLERS_MAX = 8
@@ -147,58 +151,70 @@ class LazyPush:
 
 @dataclass(slots=True)
 class _Question:
-    """A message that was asked for, when to ask somebody else, and whom."""
+    """A message that is not here, when to ask for it, and whom."""
 
-    again_s: float
+    ask_s: float
     tellers: list[Hashable] = field(default_factory=list)
 
 
 class Missing:
-    """Messages that this node was told of and does not have: asked for once at a time, of one teller after another.
+    """Messages that this node was told of and does not have: asked for of one teller after another, after a while.
 
-    All neighbours tell of the same message within a moment; asking all of them would bring as many copies.
+    All neighbours tell of the same message within a moment; asking all of them would bring as many copies. And what
+    is told of is mostly on its way. Where nodes have more to do than they can, it is late; asking at once would
+    give them more. So the wait before the first question doubles with each message that was asked for and came
+    twice, and shrinks with each that was asked for and came once.
 
     Args:
-        messages_max: what is beyond is asked for once and not again, and that is counted.
+        messages_max: what is beyond is not asked for before it is told of again, and that is counted.
     """
 
     def __init__(self, messages_max: int = MISSING_MAX) -> None:
         self._messages_max = messages_max
-        self._questions: OrderedDict[bytes, _Question] = OrderedDict()
+        self._questions: dict[bytes, _Question] = {}
+        # Asked for, and whether it has come.
+        self._asked: OrderedDict[bytes, bool] = OrderedDict()
+        self.patience_s = PATIENCE_S
         self.overflowed = 0
 
     def __len__(self) -> int:
         return len(self._questions)
 
-    def heard(self, peer: Hashable, message_ids: Iterable[bytes], now_s: float) -> list[bytes]:
-        """A peer has these, which are not here. Gives those to ask it for now."""
-        asking = []
+    def heard(self, peer: Hashable, message_ids: Iterable[bytes], now_s: float) -> None:
+        """A peer has these, which are not here."""
         for message_id in message_ids:
             question = self._questions.get(message_id)
             if question is None:
-                asking.append(message_id)
-                if len(self._questions) < self._messages_max:
-                    self._questions[message_id] = _Question(now_s + ASK_AGAIN_S)
-                else:
+                if len(self._questions) >= self._messages_max:
                     self.overflowed += 1
-            elif len(question.tellers) < TELLERS_MAX and peer not in question.tellers:
+                    continue
+                question = self._questions[message_id] = _Question(now_s + self.patience_s)
+            if len(question.tellers) < TELLERS_MAX and peer not in question.tellers:
                 question.tellers.append(peer)
-        return asking
 
     def came(self, message_id: bytes) -> None:
         """A message is here now."""
         self._questions.pop(message_id, None)
+        if message_id in self._asked:
+            self._asked[message_id] = True
+            self.patience_s = max(PATIENCE_S, self.patience_s * PATIENCE_SHRINKS)
 
-    def overdue(self, now_s: float) -> dict[Hashable, list[bytes]]:
-        """What did not come in time, by whom to ask for it now; forgotten where nobody else told of it."""
+    def duplicate(self, message_id: bytes) -> None:
+        """A message came again; if it was asked for, that was too early."""
+        if self._asked.pop(message_id, False):
+            self.patience_s = min(PATIENCE_S_MAX, self.patience_s * 2)
+
+    def due(self, now_s: float) -> dict[Hashable, list[bytes]]:
+        """What to ask for now, by whom to ask; forgotten where nobody else told of it."""
         asking: dict[Hashable, list[bytes]] = {}
-        while self._questions:
-            message_id, question = next(iter(self._questions.items()))
-            if question.again_s > now_s:
-                break
-            del self._questions[message_id]
-            if question.tellers:
-                asking.setdefault(question.tellers.pop(0), []).append(message_id)
-                question.again_s = now_s + ASK_AGAIN_S
-                self._questions[message_id] = question
+        for message_id in [key for key, question in self._questions.items() if question.ask_s <= now_s]:
+            question = self._questions[message_id]
+            if not question.tellers:
+                del self._questions[message_id]
+                continue
+            asking.setdefault(question.tellers.pop(0), []).append(message_id)
+            question.ask_s = now_s + ASK_AGAIN_S
+            self._asked[message_id] = False
+            if len(self._asked) > self._messages_max:
+                self._asked.popitem(last=False)
         return asking

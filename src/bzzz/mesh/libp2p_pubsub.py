@@ -222,7 +222,7 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
             if refusal is not None:
                 self._drop(refusal, msg_forwarder)
                 if refusal == "duplicates":
-                    self.router.duplicate(msg_forwarder, msg.from_id)
+                    self.router.duplicate(msg_forwarder, msg.from_id, self.get_message_id(msg))
                 return
         self._mark_msg_seen(msg)
         if msg_forwarder != self.my_id:

@@ -134,8 +134,9 @@ class MeshGossipSub(GossipSub):  # type: ignore[misc]
         elif not queue.push(frame):
             self._handle_dropped_rpc(peer_id, rpc_pb2.RPC(publish=[message]), "queue_full")
 
-    def duplicate(self, peer_id: Any, author: bytes) -> None:
+    def duplicate(self, peer_id: Any, author: bytes, key: bytes) -> None:
         """A peer brought a message that was here already."""
+        self._missing.duplicate(key)
         if author != self.pubsub.my_id.to_bytes():
             self._lazy.duplicate(peer_id, author, trio.current_time())
 
@@ -151,8 +152,9 @@ class MeshGossipSub(GossipSub):  # type: ignore[misc]
                 control = rpc_pb2.ControlMessage()
                 for topic, keys in topics.items():
                     control.ihave.add(topicID=topic, messageIDs=keys)
-                await self.emit_control_message(control, peer_id)
-            for peer_id, keys in self._missing.overdue(now_s).items():
+                # Behind what waits for that peer, and not before it as other control: it may be among it.
+                self.send_rpc(peer_id, rpc_pb2.RPC(control=control))
+            for peer_id, keys in self._missing.due(now_s).items():
                 self._counts["messages_asked_for"] += len(keys)
                 await self.emit_iwant(keys, peer_id)
             self._counts["lazy_overflow"] = self._lazy.overflowed + self._missing.overflowed
@@ -183,7 +185,7 @@ class MeshGossipSub(GossipSub):  # type: ignore[misc]
         await super().handle_rpc(rpc_pb2.RPC(control=control), sender_peer_id)
 
     async def handle_ihave(self, ihave_msg: Any, sender_peer_id: Any) -> None:
-        """Ask for what is not here, of one peer at a time; the library asks everybody who tells of it."""
+        """Have what is not here asked for soon, of one peer at a time; the library asks everybody at once."""
         if not self._check_ihave_rate_limit(sender_peer_id, ihave_msg.topicID):
             self._counts["dropped_ihave"] += 1
             return
@@ -191,11 +193,9 @@ class MeshGossipSub(GossipSub):  # type: ignore[misc]
         keys = [key for key in decoded if key is not None]
         self._lazy.told(sender_peer_id, keys)
         unseen = [key for key in keys if not self.pubsub.seen_messages.has(key)]
-        wanted = self._missing.heard(sender_peer_id, unseen, trio.current_time())
-        if wanted:
+        if unseen:
+            self._missing.heard(sender_peer_id, unseen, trio.current_time())
             self._has_work.set()
-            self._counts["messages_asked_for"] += len(wanted)
-            await self.emit_iwant(wanted, sender_peer_id)
 
     async def handle_iwant(self, iwant_msg: Any, sender_peer_id: Any) -> None:
         """Answer with the messages asked for, each once, as many as fit.

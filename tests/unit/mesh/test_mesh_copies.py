@@ -59,7 +59,7 @@ async def test_what_is_only_told_of_is_asked_for_and_the_next_comes_at_once(mesh
 
     async def mistake(engine: Engine) -> None:
         of = ID.from_base58(author.peer_id).to_bytes()
-        engine._router.duplicate(ID.from_base58(reader.peer_id), of)
+        engine._router.duplicate(ID.from_base58(reader.peer_id), of, b"")
 
     await inside(hub, mistake)
     await author.transport.publish(TOPIC, b"told of")
@@ -77,7 +77,7 @@ async def test_nobody_is_spared_own_messages_whatever_they_bring(mesh: Nodes) ->
 
     async def copies(engine: Engine) -> None:
         for _ in range(3):
-            engine._router.duplicate(ID.from_base58(b.peer_id), ID.from_base58(a.peer_id).to_bytes())
+            engine._router.duplicate(ID.from_base58(b.peer_id), ID.from_base58(a.peer_id).to_bytes(), b"")
 
     await inside(a, copies)
     await a.transport.publish(TOPIC, b"whole")

@@ -14,6 +14,8 @@ from bzzz.mesh.lazy_push import (
     ASK_AGAIN_S,
     LAZY_S,
     OWED_IDS_MAX,
+    PATIENCE_S,
+    PATIENCE_S_MAX,
     SETTLING_S,
     TELL_S,
     TELLERS_MAX,
@@ -23,8 +25,8 @@ from bzzz.mesh.lazy_push import (
 
 HOP_S = 0.01
 TICK_S = 0.05
-TELLING_S = TELL_S * 1.5 + TICK_S
-"""The longest that ids wait."""
+TELLING_S = TELL_S * 1.5 + PATIENCE_S + 2 * TICK_S
+"""The longest from a message to the question for it."""
 
 
 def lazy(**bounds: int) -> LazyPush:
@@ -114,25 +116,54 @@ def test_nothing_holds_of_a_peer_that_left() -> None:
 
 def test_one_teller_is_asked_at_a_time_and_then_the_next() -> None:
     missing = Missing()
-    assert missing.heard("x", [b"1", b"2"], 0.0) == [b"1", b"2"]
-    assert missing.heard("y", [b"1", b"3"], 0.1) == [b"3"]
-    assert missing.heard("y", [b"1"], 0.1) == []
+    missing.heard("x", [b"1", b"2"], 0.0)
+    missing.heard("y", [b"1", b"3"], 0.0)
     missing.came(b"2")
-    assert missing.overdue(ASK_AGAIN_S - 0.01) == {}
-    assert missing.overdue(ASK_AGAIN_S) == {"y": [b"1"]}
-    assert missing.overdue(ASK_AGAIN_S * 3) == {}
+    assert missing.due(PATIENCE_S - 0.01) == {}, "it may be on its way"
+    assert missing.due(PATIENCE_S) == {"x": [b"1"], "y": [b"3"]}
+    assert missing.due(PATIENCE_S + ASK_AGAIN_S - 0.01) == {}
+    assert missing.due(PATIENCE_S + ASK_AGAIN_S) == {"y": [b"1"]}
+    assert missing.due(PATIENCE_S + ASK_AGAIN_S * 3) == {}
     assert len(missing) == 0, "where nobody else told of it, it is forgotten"
-    assert missing.heard("z", [b"1"], 9.0) == [b"1"]
+    missing.heard("z", [b"1"], 9.0)
+    assert missing.due(10.0) == {"z": [b"1"]}
+
+
+def test_who_asked_too_early_waits_longer_and_who_asked_well_waits_less() -> None:
+    missing = Missing()
+
+    def ask(number: int, copies: int) -> None:
+        key, now_s = number.to_bytes(2), number * 10.0
+        missing.heard("x", [key], now_s)
+        missing.due(now_s + 5)
+        missing.came(key)
+        for _ in range(copies):
+            missing.duplicate(key)
+
+    for number in range(10):
+        ask(number, copies=3)
+    assert missing.patience_s == PATIENCE_S_MAX
+    for number in range(10, 60):
+        ask(number, copies=0)
+    assert missing.patience_s == PATIENCE_S
+    missing.duplicate(b"never asked for")
+    assert missing.patience_s == PATIENCE_S
 
 
 def test_questions_and_tellers_are_bounded() -> None:
     missing = Missing(messages_max=2)
-    assert missing.heard("x", [b"1", b"2", b"3"], 0.0) == [b"1", b"2", b"3"]
+    missing.heard("x", [b"1", b"2", b"3"], 0.0)
     assert (len(missing), missing.overflowed) == (2, 1)
     for number in range(50):
         missing.heard(number, [b"1"], 0.1)
-    asked = [missing.overdue(ASK_AGAIN_S * (1 + round_)) for round_ in range(60)]
+    asked = [missing.due(1 + ASK_AGAIN_S * round_) for round_ in range(60)]
     assert sum(b"1" in keys for answer in asked for keys in answer.values()) == TELLERS_MAX
+    assert len(missing) == 0
+    for number in range(5):
+        missing.heard("x", [bytes([number])], 100.0 + number)
+        missing.due(100.9 + number)
+        missing.came(bytes([number]))
+    assert len(missing._asked) == 2
 
 
 class Net:
@@ -166,7 +197,7 @@ class Net:
                 for peer, topics in push.due(self.now).items():
                     assert isinstance(peer, int)
                     self._send(node, peer, "ids", topics["t"])
-                for peer, keys in self.missing[node].overdue(self.now).items():
+                for peer, keys in self.missing[node].due(self.now).items():
                     assert isinstance(peer, int)
                     self._send(node, peer, "wish", keys)
 
@@ -183,6 +214,7 @@ class Net:
             author, push = key[:1], self.push[node]
             if key in self.have[node]:
                 self.copies[key] += 1
+                self.missing[node].duplicate(key)
                 if author != author_of(node):
                     push.duplicate(sender, author, self.now)
                 continue
@@ -197,8 +229,7 @@ class Net:
     def _ids(self, sender: int, node: int, keys: list[bytes]) -> None:
         self.push[node].told(sender, keys)
         unseen = [key for key in keys if key not in self.have[node]]
-        if wanted := self.missing[node].heard(sender, unseen, self.now):
-            self._send(node, sender, "wish", wanted)
+        self.missing[node].heard(sender, unseen, self.now)
 
     def _wish(self, sender: int, node: int, keys: list[bytes]) -> None:
         for key in keys:
@@ -294,6 +325,6 @@ def test_every_node_gets_every_message_whatever_is_marked_or_forgotten(
         author, pause_s = data.draw(st.sampled_from(nodes)), data.draw(st.sampled_from([0.0, 0.05, 1.0]))
         net.publish(author, author_of(author) + bytes([number]))
         net.run(net.now + pause_s)
-    # A hop is at worst a telling, a question and an answer; a question may have gone to one whose link was used up.
-    net.run(net.now + len(nodes) * (TELLING_S + 3 * HOP_S))
+    # A hop is at worst a telling, a question and an answer, after a patience that has grown.
+    net.run(net.now + len(nodes) * (TELLING_S + PATIENCE_S_MAX + 3 * HOP_S))
     assert {node: len(have) for node, have in net.have.items()} == dict.fromkeys(nodes, 6)
