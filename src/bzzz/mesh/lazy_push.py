@@ -19,10 +19,13 @@ from dataclasses import dataclass, field
 
 LAZY_S = 30.0
 """How long a mark lives, and up to half as long again, so that those of one message do not all end at once."""
-SETTLING_S = 2.0
-"""Copies that come so soon after a mark were on their way before the bringer could know of it."""
+SETTLING_S = 8.0
+"""Copies that come so soon after a mark were on their way before the bringer knew, where nodes are far behind."""
 TELL_S = 0.2
 """Ids wait so long for others, and up to half as long again. go-libp2p and js-libp2p take 10 tellings a second."""
+TELL_PEERS = 4
+"""Where more peers are owed ids, each is told as much less often: telling must not cost more than it saves."""
+TELL_S_MAX = 0.8
 EDGES_MAX = 16_384
 OWED_IDS_MAX = 4_000
 """Ids that wait for one peer; go-libp2p and js-libp2p take 5,000 a second."""
@@ -110,7 +113,8 @@ class LazyPush:
         """Have a peer told of a message soon; where that is not done, it is to be sent."""
         owed = self._owed.get(peer)
         if owed is None:
-            owed = self._owed[peer] = _Owed(now_s + TELL_S * (1 + self._draw() / 2))
+            wait_s = min(TELL_S_MAX, TELL_S * max(1.0, len(self._owed) / TELL_PEERS))
+            owed = self._owed[peer] = _Owed(now_s + wait_s * (1 + self._draw() / 2))
         elif len(owed.topics) >= self._ids_max:
             self.overflowed += 1
             return False

@@ -17,7 +17,9 @@ from bzzz.mesh.lazy_push import (
     PATIENCE_S,
     PATIENCE_S_MAX,
     SETTLING_S,
+    TELL_PEERS,
     TELL_S,
+    TELL_S_MAX,
     TELLERS_MAX,
     LazyPush,
     Missing,
@@ -25,7 +27,7 @@ from bzzz.mesh.lazy_push import (
 
 HOP_S = 0.01
 TICK_S = 0.05
-TELLING_S = TELL_S * 1.5 + PATIENCE_S + 2 * TICK_S
+TELLING_S = TELL_S * 1.5 * 2 + PATIENCE_S + 2 * TICK_S
 """The longest from a message to the question for it."""
 
 
@@ -82,6 +84,14 @@ def test_ids_are_collected_and_told_once() -> None:
     assert push.due(TELL_S) == {"x": {"t": [b"1", b"2"], "u": [b"3"]}}
     assert not push.is_owing
     assert push.due(TELL_S * 2) == {}
+
+
+def test_a_node_with_many_neighbours_tells_each_less_often_but_none_too_late() -> None:
+    push = lazy()
+    for peer in range(20):
+        push.owe(peer, "t", b"1", 0.0)
+    assert len(push.due(TELL_S)) == TELL_PEERS + 1
+    assert len(push.due(TELL_S_MAX)) == 20 - TELL_PEERS - 1
 
 
 def test_what_a_peer_says_it_has_is_not_told_to_it() -> None:
