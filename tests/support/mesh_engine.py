@@ -125,6 +125,8 @@ def held(node: Node) -> Counter[str]:
         "router": router,
         "scorer": router.scorer,
         "mcache": router.mcache,
+        "lazy": router._lazy,
+        "missing": router._missing,
         "extensions": router.extensions_state,
         "seen": pubsub.seen_messages,
         "dialler": engine._dialler,

@@ -69,12 +69,25 @@ class TrioThread:
         Raises:
             TransportError: the program has ended, or ends before there is an answer.
         """
-        answer: asyncio.Future[T] = self._loop.create_future()
+        result: T = await self._call(self._launch, function, args)
+        return result
+
+    async def call_now(self, function: Callable[..., T], *args: Any) -> T:
+        """As ``call``, for a function that does not wait: it needs no task of its own.
+
+        Raises:
+            TransportError: as ``call``.
+        """
+        result: T = await self._call(self._do, function, args)
+        return result
+
+    async def _call(self, launch: Callable[..., None], function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        answer: asyncio.Future[Any] = self._loop.create_future()
         if self._token is None or self._over.done():
             raise TransportError(_GONE)
         self._calls.add(answer)
         try:
-            self._token.run_sync_soon(self._launch, answer, function, args)
+            self._token.run_sync_soon(launch, answer, function, args)
             return await answer
         except trio.RunFinishedError:
             raise TransportError(_GONE) from None
@@ -156,6 +169,14 @@ class TrioThread:
             self._nursery.start_soon(self._answer, answer, function, args)
         except RuntimeError:
             self._tell(_fail, answer, TransportError(_GONE))
+
+    def _do(self, answer: asyncio.Future[T], function: Callable[..., T], args: tuple[Any, ...]) -> None:
+        try:
+            result = function(*args)
+        except Exception as error:
+            self._tell(_fail, answer, error)
+        else:
+            self._tell(_succeed, answer, result)
 
     async def _answer(
         self, answer: asyncio.Future[T], function: Callable[..., Awaitable[T]], args: tuple[Any, ...]

@@ -30,6 +30,7 @@ from bzzz.mesh.address import Address
 from bzzz.mesh.libp2p_admission import Admission
 from bzzz.mesh.libp2p_muxer import LiveYamux
 from bzzz.mesh.libp2p_probe import Prober
+from bzzz.mesh.libp2p_session import BulkSession
 from bzzz.mesh.libp2p_stream import MeteredStream
 from bzzz.mesh.settings import MeshSettings
 from bzzz.ports import Probe
@@ -96,7 +97,6 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
         transport = self.transport_manager.get_transports()[0]
         raw = await transport.dial(Multiaddr(str(address.bare())))
         self._streams.add(raw.stream)
-        raw.stream = stream = MeteredStream(raw.stream, self._settings.peer_reads_per_s_max)
         try:
             secured = await self.upgrader.upgrade_security(raw, True, expected)
             peer_id = secured.get_remote_peer()
@@ -104,7 +104,6 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
                 await raw.close()
                 return str(peer_id)
             muxed = await self.upgrader.upgrade_connection(secured, peer_id)
-            stream.is_admitted = True
             await self.add_conn(muxed, direction="outbound")
         except BaseException:
             with trio.CancelScope(shield=True), trio.move_on_after(_CLOSE_S_MAX):
@@ -165,7 +164,6 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
         finally:
             self.handshakes[place] -= 1
             self.handshakes += Counter()
-        stream.is_admitted = True
         return muxed
 
     def forget(self, peer_id: Any) -> None:
@@ -193,6 +191,9 @@ class MeshUpgrader(TransportUpgrader):  # type: ignore[misc]
 
     async def upgrade_security(self, raw_conn: Any, is_initiator: bool, peer_id: Any = None) -> Any:
         """Encrypt, and learn who is there; where ``peer_id`` is given it must be that one."""
+        # The library also dials by itself, to open a stream to a peer that has just gone.
+        if not isinstance(raw_conn.stream, MeteredStream):
+            raw_conn.stream = MeteredStream(raw_conn.stream, self._settings.peer_reads_per_s_max)
         if peer_id is None and is_initiator:
             # The library's own way insists on knowing beforehand whom it meets.
             return await self.security_multistream.secure_outbound(raw_conn, None)
@@ -208,8 +209,10 @@ class MeshUpgrader(TransportUpgrader):  # type: ignore[misc]
         plain = await self._admission.agree(conn, peer_id, agreed)
         if not isinstance(plain, Yamux):
             raise MuxerUpgradeFailure(f"the muxer is {type(plain).__name__}, not Yamux")
+        session = BulkSession(conn)
+        session.stream.is_admitted = True
         return LiveYamux(
-            conn,
+            session,
             peer_id,
             is_initiator=conn.is_initiator,
             settings=self._settings,

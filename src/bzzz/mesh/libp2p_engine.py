@@ -139,9 +139,9 @@ class Engine:
         """Unsubscribe."""
         await self._pubsub.unsubscribe(topic)
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Sign and send."""
-        await self._pubsub.publish(topic, payload)
+    def publish(self, topic: str, payload: bytes) -> None:
+        """Sign, and have it sent soon."""
+        self._pubsub.say(topic, payload)
 
     async def request(self, peer: str, data: bytes, timeout_s: float) -> bytes:
         """Ask a peer, and give the answer's bytes.

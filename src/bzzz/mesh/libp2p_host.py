@@ -36,9 +36,6 @@ from bzzz.mesh.libp2p_service import guarded
 from bzzz.mesh.mesh_secret import MeshSecret
 from bzzz.mesh.settings import MeshSettings
 
-PENDING_MESSAGES_MAX = 16
-PENDING_MESSAGES_S = 10.0
-
 
 @dataclass(frozen=True)
 class Host:
@@ -110,8 +107,6 @@ def build_host(
         spam_protection_enabled=False,
         adaptive_gossip_enabled=False,
         eclipse_protection_enabled=False,
-        max_pending_messages_per_peer=PENDING_MESSAGES_MAX,
-        pending_messages_ttl=PENDING_MESSAGES_S,
     )
     pubsub = MeshPubsub(
         host,

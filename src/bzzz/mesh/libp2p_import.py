@@ -30,6 +30,8 @@ LEFT_OUT = (
     "libp2p.discovery",
     # Peer stores on disk.
     "libp2p.peer.persistent",
+    # Metrics on a port of their own, which brings in a web server; this node's are told by its local API.
+    "prometheus_client",
     # Looks names up; the mesh does that itself, in ``name_resolver``. Brings in all of dnspython.
     "multiaddr.resolvers",
 )

@@ -12,6 +12,7 @@ from typing import Any
 
 import trio
 from libp2p.exceptions import ParseError
+from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.io.trio import TrioTCPStream
 from libp2p.network.connection import swarm_connection
 from libp2p.protocol_muxer import multiselect_communicator
@@ -20,7 +21,7 @@ from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.tcp import tcp
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
-from bzzz.mesh.libp2p_muxer import WINDOW_BYTES_MAX
+from bzzz.mesh.libp2p_muxer import WINDOW_BYTES_MAX, MeshStream
 from bzzz.mesh.libp2p_version import require_libp2p
 
 NEGOTIATION_BYTES_MAX = 16 * 1024
@@ -41,10 +42,17 @@ def apply_patches() -> None:
     tcp._set_reuse_flags = _reuse_address_alone
     # 8: the far end of an IPv6 connection was unknown, as its socket address has four parts.
     TrioTCPStream.get_remote_address = _remote_address
+    # 14: each takes a lock, which is another step of the scheduler. The muxer has one lock for all that it writes,
+    # and one task that reads.
+    TrioTCPStream.read = _read
+    TrioTCPStream.write = _write
     # A peer that negotiates a protocol may name any length for what it says, and all of it is waited for and kept.
     multiselect_communicator.read_delim = _read_delim
     # A window grows to 16 MiB a stream, and what was granted may be sent at once.
     yamux.MAX_WINDOW_SIZE = WINDOW_BYTES_MAX
+    # 14: every read is answered by a frame that grants a window, and every write takes three locks. The library
+    # makes its own streams in the middle of its loop.
+    yamux.YamuxStream = MeshStream
     # It logs through the root logger, and that installs a handler for the whole program.
     swarm_connection.logging = logging.getLogger("libp2p.network.connection")
     # Every refused dial is an error to it, and is printed where nobody asked to see its log.
@@ -71,6 +79,29 @@ async def _read_delim(reader: Any) -> bytes:
 
 def _reuse_address_alone(sock: Any) -> None:
     sock.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_REUSEADDR, 1)
+
+
+async def _read(stream: Any, n: int | None = None) -> bytes:
+    if n == 0:
+        return b""
+    try:
+        data: bytes = await stream.stream.receive_some(n)
+    except trio.BrokenResourceError as error:
+        raise ConnectionClosedError(f"the other side broke the connection: {error}", transport="tcp") from error
+    except trio.ClosedResourceError:
+        # By this side: to whoever reads on, an end like any other.
+        return b""
+    return data
+
+
+async def _write(stream: Any, data: bytes) -> None:
+    try:
+        await stream.stream.send_all(data)
+    except trio.BrokenResourceError as error:
+        raise ConnectionClosedError(f"the other side broke the connection: {error}", transport="tcp") from error
+    except trio.ClosedResourceError:
+        # By this side, whose reader finds the same and ends it.
+        return
 
 
 def _remote_address(stream: Any) -> tuple[str, int] | None:

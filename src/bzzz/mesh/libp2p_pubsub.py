@@ -18,16 +18,16 @@ from libp2p.io.exceptions import IOException
 from libp2p.network.connection.exceptions import RawConnError
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.peer.envelope import consume_envelope
-from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
-from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX, signature_validator
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 
 from bzzz.errors import PeerError
 from bzzz.mesh.admission import SEAL_BYTES, Gate, Sealer
 from bzzz.mesh.conduct import Conduct
 from bzzz.mesh.frame import FrameReader
-from bzzz.mesh.libp2p_router import BoundedQueue, entries_in
+from bzzz.mesh.libp2p_author import AUTHOR_BYTES_MAX, author_name, is_signed, signed_part
+from bzzz.mesh.libp2p_router import BoundedQueue, entries_in, frame_of
 from bzzz.mesh.libp2p_service import guarded
 from bzzz.mesh.seen import SeenMessages
 
@@ -38,6 +38,8 @@ _BROKEN_STREAM_WEIGHT = 10.0
 # Yamux gives up after 5 seconds without a window.
 _STALLED_S = 4.5
 _STALL_WEIGHT = 20.0
+# About what fits into one frame of the encryption.
+_WRITE_BYTES = 32 * 1024
 # What an honest node never sends, for it checks before it forwards.
 _OFFENCES = frozenset(
     f"dropped_{reason}"
@@ -112,6 +114,7 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         self._gate = gate
         self._sealer = sealer
         self._data_bytes_max = payload_bytes_max + (0 if sealer is None else SEAL_BYTES)
+        self._own_key = host.get_public_key().serialize()
         self._records: dict[Any, bytes] = {}
         self.peer_queues = _Queues(outbound_queue_messages_max, outbound_queue_bytes_max)
         library_cache: Any = self.__dict__["seen_messages"]
@@ -127,7 +130,8 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         3: malformed bytes raised through the service and ended the node. 14: it read byte by byte.
         """
         peer_id = stream.muxed_conn.peer_id
-        frames = FrameReader(stream, self.max_inbound_rpc_size)
+        # The muxer's own stream: the library's around it takes a lock for each read and write.
+        frames = FrameReader(stream.muxed_stream, self.max_inbound_rpc_size)
         take = guarded(self._take, self._counts, "dropped_malformed")
         try:
             # What a peer sent before it is put out is not read to the end.
@@ -136,7 +140,7 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         except PeerError as error:
             self._drop(f"dropped_{error.reason}", peer_id, _BROKEN_STREAM_WEIGHT)
             await stream.reset()
-        except (EOFError, StreamError, IOException, RawConnError) as error:
+        except (EOFError, StreamError, MuxedStreamError, IOException, RawConnError) as error:
             _log.debug("the stream of %s ended: %r", peer_id, error)
 
     def _drop(self, reason: str, peer_id: Any, weight: float = 1.0) -> None:
@@ -166,7 +170,7 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
             if self._gate.refusal(str(peer_id), trio.current_time()) is not None:
                 return
             # Here and now, not in a task for each: so a flood fills the sender's window and not our memory.
-            await self.push_msg(peer_id, message)
+            self.take(peer_id, message)
             await trio.lowlevel.checkpoint()
         for change in rpc.subscriptions:
             if len(change.topicid) > TOPIC_CHARS_MAX or not self._has_room(peer_id, change):
@@ -196,37 +200,70 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
 
     async def publish(self, topic_id: Any, data: bytes) -> None:
         """Seal, sign and send."""
+        self.say(topic_id, data)
+
+    def say(self, topic_id: str, data: bytes) -> None:
+        """Seal and sign, and have it sent soon."""
         author, number = self.my_id.to_bytes(), self._next_seqno()
         sealed = data if self._sealer is None else self._sealer.seal(author, number, topic_id, data)
         message = rpc_pb2.Message(data=sealed, topicIDs=[topic_id], from_id=author, seqno=number)
-        message.signature = self.sign_key.sign(PUBSUB_SIGNING_PREFIX.encode() + message.SerializeToString())
-        message.key = self.host.get_public_key().serialize()
-        await self.push_msg(self.my_id, message)
+        message.signature = self.sign_key.sign(signed_part(message))
+        message.key = self._own_key
+        self.take(self.my_id, message)
 
     async def push_msg(self, msg_forwarder: Any, msg: Any) -> None:
+        """As ``take``; for the library."""
+        self.take(msg_forwarder, msg)
+
+    def take(self, msg_forwarder: Any, msg: Any) -> None:
         """Publish an own message, or take a peer's: check, count, deliver, forward."""
         if msg_forwarder != self.my_id:
             refusal = self._refusal(msg_forwarder, msg)
             if refusal is not None:
                 self._drop(refusal, msg_forwarder)
+                if refusal == "duplicates":
+                    self.router.duplicate(msg_forwarder, msg.from_id, self.get_message_id(msg))
                 return
         self._mark_msg_seen(msg)
         if msg_forwarder != self.my_id:
             # 5: the library puts it into a queue of 32, and what does not fit is lost in silence.
             payload = msg.data if self._sealer is None else msg.data[SEAL_BYTES:]
-            self._deliver(msg.topicIDs[0], str(ID(msg.from_id)), payload)
-        await self.router.publish(msg_forwarder, msg)
+            self._deliver(msg.topicIDs[0], author_name(msg.from_id), payload)
+        self.router.forward(msg_forwarder, msg)
+
+    async def handle_sending_messages(self, peer_id: Any, stream: Any, queue: Any) -> None:
+        """Send what waits for a peer, as much of it at once as there is, until its queue or its stream ends."""
+        try:
+            while (frame := await queue.pop()) is not None:
+                frames, size_bytes = [frame], len(frame)
+                while size_bytes < _WRITE_BYTES and (frame := queue._queue.pop()) is not None:
+                    frames.append(frame)
+                    size_bytes += len(frame)
+                if not await self._write(stream, b"".join(frames)):
+                    return
+        except Exception as error:
+            _log.debug("sending to %s ended: %r", peer_id, error)
+            self._handle_dead_peer(peer_id)
 
     async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
+        """Write to a peer's stream, ahead of what waits for it; whether that was done."""
+        return await self._write(stream, frame_of(rpc_msg))
+
+    async def _write(self, stream: Any, frames: bytes) -> bool:
         """Write to a peer's stream; whether that was done.
 
         The library waits some seconds for a peer that reads nothing, then opens another stream to it, for ever.
         """
         began = trio.current_time()
-        done: bool = await super().write_msg(stream, rpc_msg)
-        if not done and not stream.muxed_conn.is_closed and trio.current_time() - began >= _STALLED_S:
+        try:
+            await stream.muxed_stream.write(frames)
+        except MuxedStreamError:
+            self._handle_dead_peer(stream.muxed_conn.peer_id)
+        else:
+            return True
+        if not stream.muxed_conn.is_closed and trio.current_time() - began >= _STALLED_S:
             self._drop("dropped_stalled", stream.muxed_conn.peer_id, _STALL_WEIGHT)
-        return done
+        return False
 
     def _has_room(self, peer_id: Any, change: Any) -> bool:
         known = self.peer_topics.get(change.topicid, ())
@@ -236,7 +273,9 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
     def _refusal(self, forwarder: Any, msg: Any) -> str | None:
         if len(msg.data) > self._data_bytes_max:
             return "dropped_oversized"
-        if len(msg.topicIDs) != 1 or len(msg.seqno) != _SEQUENCE_BYTES or not msg.from_id:
+        if len(msg.topicIDs) != 1 or len(msg.seqno) != _SEQUENCE_BYTES:
+            return "dropped_malformed"
+        if not 0 < len(msg.from_id) <= AUTHOR_BYTES_MAX:
             return "dropped_malformed"
         if not self._is_subscribed_to_msg(msg):
             return "dropped_topic"
@@ -244,23 +283,24 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
             return "duplicates"
         if msg.from_id == self.my_id.to_bytes():
             return "dropped_own"
-        if self._gate.author_refusal(str(ID(msg.from_id))) is not None:
+        author = author_name(msg.from_id)
+        if self._gate.author_refusal(author) is not None:
             return "dropped_author"
         if not msg.signature:
             return "dropped_unsigned"
         if self._sealer and self._sealer.open(msg.from_id, msg.seqno, msg.topicIDs[0], msg.data) is None:
             return "dropped_seal"
-        author = ID(msg.from_id)
+        is_neighbour = msg.from_id == forwarder.to_bytes()
         # Nobody else can have put the neighbour's name on what it sends; so that needs no signature to be counted.
-        if author == forwarder and not self._conduct.may_write(str(author), trio.current_time()):
+        if is_neighbour and not self._conduct.may_write(author, trio.current_time()):
             return "dropped_flood"
         try:
-            if not signature_validator(msg):
+            if not is_signed(msg):
                 return "dropped_signature"
         except Exception:
             # A key that is no key raised through the service and ended the node (3).
             return "dropped_signature"
-        if author != forwarder and not self._conduct.may_write(str(author), trio.current_time()):
+        if not is_neighbour and not self._conduct.may_write(author, trio.current_time()):
             return "dropped_flood_forwarded"
         return None
 

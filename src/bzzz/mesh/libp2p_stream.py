@@ -43,14 +43,18 @@ class MeteredStream:
         Raises:
             IOException: too much came from whom has not proved yet to be a peer.
         """
-        if (wait_s := self._reads.owe(1, trio.current_time())) > 0:
-            await trio.sleep(wait_s)
+        await self.pace(1)
         # Python allocates all that is asked for before anything has come.
         data: bytes = await self._stream.read(READ_BYTES_MAX if n is None else min(n, READ_BYTES_MAX))
         self._heard_bytes += len(data)
         if not self.is_admitted and self._heard_bytes > HANDSHAKE_BYTES_MAX:
             raise IOException(f"more than {HANDSHAKE_BYTES_MAX} bytes before the handshake was done")
         return data
+
+    async def pace(self, reads: int) -> None:
+        """Count reads, and wait until there may be so many; without a pause where there may."""
+        if (wait_s := self._reads.owe(reads, trio.current_time())) > 0:
+            await trio.sleep(wait_s)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -16,11 +16,12 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
-from bzzz.errors import PayloadTooLarge, TransportError
+from bzzz.errors import TransportError
 from bzzz.mesh.address import Address, is_peer_id, parse_address, parse_wanted
 from bzzz.mesh.bridge import TrioThread, describe
 from bzzz.mesh.discovery import MdnsDiscovery
 from bzzz.mesh.dns_discovery import DnsDiscovery
+from bzzz.mesh.front import MeshFront, read_address
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.inbox import Inbox
 from bzzz.mesh.libp2p_import import leave_out
@@ -28,22 +29,19 @@ from bzzz.mesh.mesh_secret import MeshSecret, load_secret
 from bzzz.mesh.name_resolver import Resolver, SystemResolver
 from bzzz.mesh.probe import probe_address
 from bzzz.mesh.redial import redial_delay_s
-from bzzz.mesh.request import Request
-from bzzz.mesh.request_desk import RequestDesk
 from bzzz.mesh.revocation import RevokedFile
 from bzzz.mesh.settings import MeshSettings
-from bzzz.ports import PeerDisconnected, Probe, RequestHandler, TransportEvent, TransportRestarted
+from bzzz.ports import PeerDisconnected, Probe, TransportRestarted
 
 if TYPE_CHECKING:
     from bzzz.mesh.libp2p_engine import Engine
 
 _STATIC = "static"
 _DOWN = "the mesh engine is down and being started again; try again soon"
-_NOT_RUNNING = "the mesh is not running: start it first, and only once"
 _log = logging.getLogger("bzzz.mesh")
 
 
-class Libp2pTransport:
+class Libp2pTransport(MeshFront):
     """One node's place on a libp2p mesh; from start to stop in one event loop.
 
     Args:
@@ -55,12 +53,13 @@ class Libp2pTransport:
     """
 
     def __init__(self, settings: MeshSettings, resolver: Resolver | None = None) -> None:
+        super().__init__(settings.requests, settings.payload_bytes_max)
         self._settings = settings
         self._resolver = resolver or SystemResolver()
         self._identity = load_identity(settings.identity_file)
         self._secret = _load_secret(settings)
         for text in settings.listen:
-            _read(parse_address, text, "listen on")
+            read_address(parse_address, text, "listen on")
         self._wanted: dict[Address, None] = {}
         for text in settings.static_peers:
             self._wanted[self._wish(text, needs_peer=False)] = None
@@ -70,17 +69,13 @@ class Libp2pTransport:
         self._watching: asyncio.Task[None] | None = None
         self._topics: set[str] = set()
         # One counter a thread, for adding to a count is not atomic.
-        self._desk = RequestDesk(settings.requests)
-        self._counts: Counter[str] = Counter()
         self._engine_counts: Counter[str] = Counter()
-        self._inbox: Inbox | None = None
         self._thread: TrioThread | None = None
         self._engine: Engine | None = None
         self._mdns: MdnsDiscovery | None = None
         self._dns: DnsDiscovery | None = None
         self._revival: asyncio.Task[None] | None = None
         self._addresses: tuple[str, ...] = ()
-        self._stopped = False
 
     @property
     def peer_id(self) -> str:
@@ -98,12 +93,11 @@ class Libp2pTransport:
         Raises:
             TransportError: it was started before, a port is taken, or libp2p is missing or of another version.
         """
-        if self._inbox is not None or self._stopped:
-            raise TransportError("this transport was started before; make a new one")
-        self._inbox = Inbox(self._settings.receive_queue_messages_max, self._settings.receive_queue_bytes_max)
+        settings = self._settings
+        inbox = self._begin(Inbox(settings.receive_queue_messages_max, settings.receive_queue_bytes_max))
         self._read_revoked()
         try:
-            await self._start_engine(self._settings.listen)
+            await self._start_engine(settings.listen, inbox)
         except BaseException:
             await self.stop()
             raise
@@ -142,47 +136,6 @@ class Libp2pTransport:
             self._topics.discard(topic)
             await self._ask_if_up(lambda engine: engine.leave, topic)
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Send to every peer that joined ``topic``.
-
-        Raises:
-            PayloadTooLarge: above ``payload_bytes_max``.
-            TransportError: not started, stopped, or the engine is down.
-        """
-        if self._inbox is None or self._stopped:
-            raise TransportError(_NOT_RUNNING)
-        if len(payload) > self._settings.payload_bytes_max:
-            raise PayloadTooLarge(len(payload), self._settings.payload_bytes_max)
-        if self._thread is None or self._engine is None:
-            raise TransportError(_DOWN)
-        await self._thread.call(self._engine.publish, topic, payload)
-        self._counts["published"] += 1
-
-    def serve(self, kind: str, handler: RequestHandler) -> None:
-        """Answer requests of ``kind``.
-
-        Raises:
-            TransportError: it cannot be a kind.
-        """
-        self._desk.serve(kind, handler)
-
-    async def request(self, peer: str, kind: str, payload: bytes, timeout_s: float) -> bytes:
-        """Ask one connected peer, and give its answer.
-
-        Raises:
-            PayloadTooLarge, RequestFailed, TransportError: as the port says.
-        """
-
-        async def send(data: bytes) -> bytes:
-            thread, engine = self._thread, self._engine
-            if thread is None or engine is None:
-                raise TransportError(_DOWN)
-            return await thread.call(engine.request, peer, data, timeout_s)
-
-        if self._inbox is None or self._stopped:
-            raise TransportError(_NOT_RUNNING)
-        return await self._desk.ask(peer, Request(kind, timeout_s, payload), send)
-
     async def dial(self, address: str) -> None:
         """Keep a connection to this peer.
 
@@ -202,45 +155,35 @@ class Libp2pTransport:
         Raises:
             TransportError: not a multiaddress.
         """
-        wanted = _read(parse_address, address, "probe")
+        wanted = read_address(parse_address, address, "probe")
         if wanted.peer is not None and wanted.is_ip and self._thread is not None and self._engine is not None:
             with contextlib.suppress(TransportError):  # the engine died just now: the host alone is asked
                 return await self._thread.call(self._engine.probe, wanted, timeout_s)
         return await probe_address(address, timeout_s)
 
-    async def receive(self) -> TransportEvent:
-        """The next event, waiting for it.
-
-        Raises:
-            TransportError: not started, or stopped.
-        """
-        if self._inbox is None:
-            raise TransportError(_NOT_RUNNING)
-        return await self._inbox.get()
-
     def peers(self) -> Mapping[str, tuple[str, ...]]:
         """Connected peers and where they are known to listen."""
         return {} if self._engine is None else self._engine.peers()
 
-    def counters(self) -> Mapping[str, int]:
-        """Counts since start, over all lives of the engine."""
-        inbox = self._inbox
-        return {
-            **dict(self._engine_counts),
-            **self._desk.counts(),
-            **dict(self._counts),
-            "published": self._counts["published"],
-            "received": 0 if inbox is None else inbox.received,
-            "dropped_queue": 0 if inbox is None else inbox.dropped_messages,
-            "dropped_notices": 0 if inbox is None else inbox.dropped_notices,
-        }
+    # --- for both engines alike ----------------------------------------------------------------------------
+
+    async def _send(self, topic: str, payload: bytes) -> bool:
+        if self._thread is None or self._engine is None:
+            raise TransportError(_DOWN)
+        await self._thread.call_now(self._engine.publish, topic, payload)
+        return True
+
+    async def _ask(self, peer: str, data: bytes, timeout_s: float) -> bytes:
+        if self._thread is None or self._engine is None:
+            raise TransportError(_DOWN)
+        return await self._thread.call(self._engine.request, peer, data, timeout_s)
+
+    def _engine_counters(self) -> Mapping[str, int]:
+        return dict(self._engine_counts)
 
     # --- the engine and its lives --------------------------------------------------------------------------
 
-    async def _start_engine(self, listen: tuple[str, ...]) -> None:
-        inbox = self._inbox
-        if inbox is None:
-            raise TransportError(_NOT_RUNNING)
+    async def _start_engine(self, listen: tuple[str, ...], inbox: Inbox) -> None:
         box: list[Engine] = []
 
         async def main(ready: Callable[[], None]) -> None:
@@ -297,27 +240,29 @@ class Libp2pTransport:
         _log.error("the mesh engine died (%s); starting it again", reason)
         engine, self._engine = self._engine, None
         self._counts["engine_deaths"] += 1
-        if engine is not None and self._inbox is not None:
+        inbox = self._inbox
+        if inbox is None:
+            return
+        if engine is not None:
             engine.abandon()
             for peer in engine.peers():
-                self._inbox.put(PeerDisconnected(peer, "the mesh engine here died"))
+                inbox.put(PeerDisconnected(peer, "the mesh engine here died"))
         if self._revival is None or self._revival.done():
-            self._revival = asyncio.create_task(self._revive(reason), name="mesh-revival")
+            self._revival = asyncio.create_task(self._revive(reason, inbox), name="mesh-revival")
 
-    async def _revive(self, reason: str) -> None:
+    async def _revive(self, reason: str, inbox: Inbox) -> None:
         listen = tuple(str(parse_address(text).bare()) for text in self._addresses)
         attempt = 0
         while True:
             await asyncio.sleep(redial_delay_s(attempt, random.random()))  # noqa: S311 - spreads load
             attempt += 1
             try:
-                await self._start_engine(listen)
+                await self._start_engine(listen, inbox)
             except TransportError as error:
                 _log.error("the mesh engine does not start: %s", error)
                 continue
             break
-        if self._inbox is not None:
-            self._inbox.put(TransportRestarted(reason))
+        inbox.put(TransportRestarted(reason))
 
     async def _ask_if_up(self, method: Callable[[Engine], Callable[..., object]], *args: object) -> None:
         if self._thread is None or self._engine is None:
@@ -387,7 +332,7 @@ class Libp2pTransport:
             self._thread.post(self._engine.want_seeds, source, addresses)
 
     def _wish(self, text: str, *, needs_peer: bool) -> Address:
-        wanted = _read(partial(parse_wanted, needs_peer=needs_peer), text, "dial")
+        wanted = read_address(partial(parse_wanted, needs_peer=needs_peer), text, "dial")
         if not wanted.is_ip and not self._settings.dns:
             raise TransportError(f"cannot dial {wanted}: names are not looked up here, as mesh.dns is off")
         return wanted
@@ -406,10 +351,3 @@ def _load_secret(settings: MeshSettings) -> MeshSecret | None:
             f"{settings.mesh_name!r}"
         )
     return secret
-
-
-def _read(parse: Callable[[str], Address], text: str, purpose: str) -> Address:
-    try:
-        return parse(text)
-    except ValueError as error:
-        raise TransportError(f"cannot {purpose}: {error}") from None

@@ -13,28 +13,27 @@ import contextlib
 import logging
 import random
 import threading
-from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from bzzz.errors import PayloadTooLarge, TransportError
-from bzzz.mesh.address import Address, parse_address
+from bzzz.errors import TransportError
+from bzzz.mesh.address import parse_address
+from bzzz.mesh.front import MeshFront, read_address
 from bzzz.mesh.identity import load_identity
 from bzzz.mesh.inbox import Inbox
 from bzzz.mesh.probe import probe_address
 from bzzz.mesh.redial import redial_delay_s
-from bzzz.mesh.request import Request
-from bzzz.mesh.request_desk import RequestDesk
 from bzzz.mesh.zenoh_settings import ZenohSettings
-from bzzz.ports import Probe, RequestHandler, TransportEvent
+from bzzz.ports import Probe
 
 if TYPE_CHECKING:
     from bzzz.mesh.zenoh_engine import Engine
 
 T = TypeVar("T")
 REPLY_THREADS_MAX = 4
-_NOT_RUNNING = "the mesh is not running: start it first, and only once"
+_parse_peer = partial(parse_address, needs_peer=True)
 _log = logging.getLogger("bzzz.mesh")
 
 
@@ -42,7 +41,7 @@ def _everyone(_: str) -> bool:
     return True
 
 
-class ZenohTransport:
+class ZenohTransport(MeshFront):
     """One node's place on a Zenoh mesh; from start to stop in one event loop.
 
     Args:
@@ -55,16 +54,15 @@ class ZenohTransport:
     """
 
     def __init__(self, settings: ZenohSettings, admits: Callable[[str], bool] = _everyone) -> None:
+        super().__init__(settings.requests, settings.payload_bytes_max)
         self._settings = settings
         self._admits = admits
         self._identity = load_identity(settings.identity_file)
         for text in settings.listen:
-            _address(text, "listen on")
-        self._wanted = {_address(text, "dial", needs_peer=True).bare() for text in settings.static_peers}
-        self._routers = [_address(text, "use the router").bare() for text in settings.routers]
+            read_address(parse_address, text, "listen on")
+        self._wanted = {read_address(_parse_peer, text, "dial").bare() for text in settings.static_peers}
+        self._routers = [read_address(parse_address, text, "use the router").bare() for text in settings.routers]
         self._topics: set[str] = set()
-        self._counts: Counter[str] = Counter()
-        self._inbox: Inbox | None = None
         self._engine: Engine | None = None
         self._seeking: asyncio.Task[None] | None = None
         # One thread, so that messages leave in the order in which they were published.
@@ -72,12 +70,10 @@ class ZenohTransport:
         # Asking waits for answers, and answering for who is slow to take them.
         self._asking = ThreadPoolExecutor(settings.requests.asked_max, "bzzz-mesh-asking")
         self._replying = ThreadPoolExecutor(REPLY_THREADS_MAX, "bzzz-mesh-replying")
-        self._desk = RequestDesk(settings.requests)
         self._answering: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting = 0
         self._relaying = threading.BoundedSemaphore(settings.outbound_queue_messages_max)
-        self._stopped = False
 
     @property
     def peer_id(self) -> str:
@@ -95,13 +91,11 @@ class ZenohTransport:
         Raises:
             TransportError: it was started before, a port is taken, a certificate is wrong, or Zenoh is missing.
         """
-        if self._inbox is not None or self._stopped:
-            raise TransportError("this transport was started before; make a new one")
-        self._inbox = Inbox(self._settings.receive_queue_messages_max)
+        inbox = self._begin(Inbox(self._settings.receive_queue_messages_max))
         self._loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._settings.start_timeout_s):
-                self._engine = await self._call(self._open, self._inbox)
+                self._engine = await self._call(self._open, inbox)
         except TimeoutError:
             await self.stop()
             text = f"the mesh engine did not start within {self._settings.start_timeout_s:g} s"
@@ -142,55 +136,13 @@ class ZenohTransport:
         self._topics.discard(topic)
         self._tell_topics()
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Send to every peer that joined ``topic``; what finds the queue full is counted as dropped.
-
-        Raises:
-            PayloadTooLarge: above ``payload_bytes_max``.
-            TransportError: not started, or stopped.
-        """
-        engine = self._running()
-        if len(payload) > self._settings.payload_bytes_max:
-            raise PayloadTooLarge(len(payload), self._settings.payload_bytes_max)
-        if self._waiting >= self._settings.outbound_queue_messages_max:
-            self._counts["dropped_outbound"] += 1
-            return
-        self._waiting += 1
-        try:
-            await self._call(engine.put, topic, payload)
-        finally:
-            self._waiting -= 1
-        self._counts["published"] += 1
-
-    def serve(self, kind: str, handler: RequestHandler) -> None:
-        """Answer requests of ``kind``.
-
-        Raises:
-            TransportError: it cannot be a kind.
-        """
-        self._desk.serve(kind, handler)
-
-    async def request(self, peer: str, kind: str, payload: bytes, timeout_s: float) -> bytes:
-        """Ask one connected peer, and give its answer.
-
-        Raises:
-            PayloadTooLarge, RequestFailed, TransportError: as the port says.
-        """
-        engine = self._running()
-
-        async def send(data: bytes) -> bytes:
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._asking, engine.request, peer, data, timeout_s)
-
-        return await self._desk.ask(peer, Request(kind, timeout_s, payload), send)
-
     async def dial(self, address: str) -> None:
         """Keep a connection to this address. Who answers there is known by its presence, not by the address.
 
         Raises:
             TransportError: not a multiaddress, one without a peer id, or more of them than ``dialled_max``.
         """
-        wanted = _address(address, "dial", needs_peer=True).bare()
+        wanted = read_address(_parse_peer, address, "dial").bare()
         if wanted in self._wanted:
             return
         self._wanted.add(wanted)
@@ -209,32 +161,33 @@ class ZenohTransport:
         """
         return await probe_address(address, timeout_s)
 
-    async def receive(self) -> TransportEvent:
-        """The next event, waiting for it.
-
-        Raises:
-            TransportError: not started, or stopped.
-        """
-        if self._inbox is None:
-            raise TransportError(_NOT_RUNNING)
-        return await self._inbox.get()
-
     def peers(self) -> Mapping[str, tuple[str, ...]]:
         """Connected peers and where they are known to listen."""
         return {} if self._engine is None or self._stopped else self._engine.peers()
 
-    def counters(self) -> Mapping[str, int]:
-        """Counts since start."""
-        inbox = self._inbox
-        return {
-            **({} if self._engine is None else self._engine.counts()),
-            **self._desk.counts(),
-            **self._counts,
-            "published": self._counts["published"],
-            "received": 0 if inbox is None else inbox.received,
-            "dropped_queue": 0 if inbox is None else inbox.dropped_messages,
-            "dropped_notices": 0 if inbox is None else inbox.dropped_notices,
-        }
+    async def _send(self, topic: str, payload: bytes) -> bool:
+        engine = self._running()
+        if self._waiting >= self._settings.outbound_queue_messages_max:
+            self._counts["dropped_outbound"] += 1
+            return False
+        self._waiting += 1
+        try:
+            await self._call(engine.put, topic, payload)
+        finally:
+            self._waiting -= 1
+        return True
+
+    async def _ask(self, peer: str, data: bytes, timeout_s: float) -> bytes:
+        loop, engine = asyncio.get_running_loop(), self._running()
+        return await loop.run_in_executor(self._asking, engine.request, peer, data, timeout_s)
+
+    def _engine_counters(self) -> Mapping[str, int]:
+        return {} if self._engine is None else self._engine.counts()
+
+    def _running(self) -> Engine:
+        if self._engine is None:
+            raise TransportError("the mesh is still starting")
+        return self._engine
 
     def _open(self, inbox: Inbox) -> Engine:
         # Imported here, in the thread and when it is needed: a node on the other engine does not load it.
@@ -314,15 +267,3 @@ class ZenohTransport:
     def _tell_topics(self) -> None:
         if self._engine is not None:
             self._engine.hear(frozenset(self._topics))
-
-    def _running(self) -> Engine:
-        if self._engine is None or self._stopped:
-            raise TransportError(_NOT_RUNNING)
-        return self._engine
-
-
-def _address(text: str, purpose: str, *, needs_peer: bool = False) -> Address:
-    try:
-        return parse_address(text, needs_peer=needs_peer)
-    except ValueError as error:
-        raise TransportError(f"cannot {purpose}: {error}") from None

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import struct
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +23,7 @@ import trio
 import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from libp2p.io.exceptions import ConnectionClosedError
 from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.stream_muxer.yamux import yamux
@@ -46,6 +49,7 @@ from bzzz.mesh.address_gossip import AddressBook
 from bzzz.mesh.discovery import read_announcement
 from bzzz.mesh.frame import FrameReader
 from bzzz.mesh.libp2p_muxer import CONNECTION_BUFFER_BYTES_MAX, LiveYamux
+from bzzz.mesh.libp2p_session import BulkSession
 from bzzz.mesh.mesh_secret import read_line
 from bzzz.mesh.settings import MeshSettings
 from bzzz.wire import Envelope, decode, encode
@@ -219,6 +223,14 @@ class Connection:
     async def close(self) -> None:
         self.data = b""
 
+    async def pace(self, reads: int) -> None:
+        """As fast as it comes."""
+
+    def encrypt(self, data: bytes) -> bytes:
+        return data
+
+    decrypt = encrypt
+
     def get_remote_address(self) -> None:
         return None
 
@@ -238,6 +250,40 @@ def written(frame: tuple[int, int, int, int, int]) -> bytes:
     return struct.pack(yamux.YAMUX_HEADER_FORMAT, 0, *header) + bytes(body)
 
 
+def sealed(data: bytes, size: int = 2**16 - 1) -> bytes:
+    """As an encrypted connection sends it, but for the encryption."""
+    pieces = [data[at : at + size] for at in range(0, len(data), size)]
+    return b"".join(len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+def session_over(conn: Any, early: bytes = b"") -> Any:
+    """What the library makes of a connection, with what came together with the handshake."""
+    conn.stream = conn
+    written = SimpleNamespace(read_writer=SimpleNamespace(read_write_closer=conn), noise_state=conn)
+    return SimpleNamespace(conn=written, close=conn.close, _drain=lambda _: early)
+
+
+@bounded
+@given(st.binary(max_size=500), st.integers(1, 60), st.lists(st.integers(1, 70), min_size=1), st.binary(max_size=9))
+def test_a_session_gives_what_was_sent_however_it_comes(
+    data: bytes, size: int, steps: list[int], early: bytes
+) -> None:
+    class Dripping(Connection):
+        async def read(self, n: int) -> bytes:
+            return await super().read(next(pieces))
+
+    pieces = itertools.cycle(steps)
+
+    async def run() -> None:
+        session, got = BulkSession(session_over(Dripping(sealed(data, size)), early)), b""
+        with contextlib.suppress(ConnectionClosedError):
+            while True:
+                got += await session.read(next(pieces))
+        assert got == early + data
+
+    trio.run(run)
+
+
 @bounded
 @given(st.lists(frames, max_size=25), st.binary(max_size=300))
 def test_the_muxer_ends_and_keeps_no_more_than_its_bound_whatever_comes(
@@ -246,9 +292,9 @@ def test_the_muxer_ends_and_keeps_no_more_than_its_bound_whatever_comes(
     data = b"".join(map(written, told)) + tail
 
     async def run() -> None:
-        conn = Connection(data)
+        conn = Connection(sealed(data))
         muxed = LiveYamux(
-            conn,
+            BulkSession(session_over(conn)),
             ID.from_base58(PEER),
             is_initiator=False,
             settings=MeshSettings(Path("none")),

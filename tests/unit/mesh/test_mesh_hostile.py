@@ -95,9 +95,9 @@ def test_a_queue_is_bounded_in_messages_and_in_bytes() -> None:
     small, large = rpc_pb2.RPC(), signed_rpc(1000)
     queue = BoundedQueue(messages_max=3, bytes_max=2500)
     assert [queue.push(small) for _ in range(4)] == [True, True, True, False]
-    assert [queue.pop() for _ in range(4)] == [small, small, small, None]
+    assert [queue.pop() for _ in range(4)] == [b"\x00", b"\x00", b"\x00", None]
     assert [queue.push(large) for _ in range(3)] == [True, True, False]
-    assert queue.size_bytes == 2 * large.ByteSize()
+    assert queue.size_bytes == 2 * len(framed(large))
     queue.pop()
     queue.pop()
     assert queue.size_bytes == 0
@@ -423,8 +423,13 @@ async def test_a_negotiation_has_short_lines(mesh: Nodes) -> None:
 
 
 async def test_a_peer_that_takes_nothing_is_ended_and_costs_no_more_than_its_queue(mesh: Nodes) -> None:
-    queue_bytes = 2_000_000
-    a, honest, hostile = await trio_of(mesh, write_timeout_s=0.5, outbound_queue_bytes_max=queue_bytes)
+    queue_bytes, never_s = 2_000_000, 3600.0
+    settings = {"write_timeout_s": 3.0, "outbound_queue_bytes_max": queue_bytes}
+    a = await mesh.node("a", ping_interval_s=never_s, **settings)
+    # Whoever is stopped does not look for answers to its own pings, nor ends the connection for want of them.
+    honest, hostile = await mesh.node("honest"), await mesh.node("hostile", ping_interval_s=never_s)
+    await connect(honest, a)
+    await connect(hostile, a)
     await assert_unharmed(a, honest, b"before")
     await hostile.hears(TOPIC, b"before")
 
@@ -434,9 +439,14 @@ async def test_a_peer_that_takes_nothing_is_ended_and_costs_no_more_than_its_que
     async def fall_asleep(engine: Engine) -> None:
         # Nothing is read from the socket any more, as if the process were stopped with its kernel awake.
         for link in engine._links[a.peer_id]:
-            link.muxed_conn.secured_conn.read = nothing
-            link.muxed_conn.secured_conn.conn.read_msg = nothing
+            link.muxed_conn._session.fill = nothing
 
+    async def keep_little_in_the_kernel(engine: Engine) -> None:
+        # It can hold all that the muxer's window allows to be sent, and then no write waits.
+        for stream in engine._swarm._streams:
+            stream.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+
+    await inside(a, keep_little_in_the_kernel)
     await inside(hostile, fall_asleep)
     queue = engine_of(a)._pubsub.peer_queues[ID.from_base58(hostile.peer_id)]._queue
     largest = 0
@@ -445,8 +455,9 @@ async def test_a_peer_that_takes_nothing_is_ended_and_costs_no_more_than_its_que
         await a.transport.publish(TOPIC, payload)
         largest = max(largest, queue.size_bytes)
         await honest.hears(TOPIC, payload)
-    # Which side is quicker to end it differs: the sleeper hears no answer to its own pings either.
-    await a.loses(hostile.peer_id)
+        if a.disconnected():
+            break
+    assert (await a.loses(hostile.peer_id)).reason == "takes nothing"
     assert a.transport.counters()["dropped_outbound"] > 0
     assert largest <= queue_bytes
     await assert_unharmed(a, honest)
