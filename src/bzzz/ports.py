@@ -41,7 +41,10 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class PeerConnected:
-    """A connection to ``peer`` is up; ``addresses`` are multiaddrs where it listens, as far as known."""
+    """A connection to ``peer`` is up; ``addresses`` are multiaddrs where it listens, as far as known.
+
+    It comes once more while the connection stands, where nothing was known of these at first.
+    """
 
     peer: str
     addresses: tuple[str, ...]

@@ -71,6 +71,7 @@ class Engine:
         self._own_ips = read_own_ips()
         self._links: dict[str, list[Any]] = {}
         self._introduced: dict[str, tuple[str, ...]] = {}
+        self._remote_ips: dict[str, str] = {}
         self._told: dict[str, list[str]] = {}
         self.addresses: tuple[str, ...] = ()
         parts = build_host(
@@ -256,6 +257,9 @@ class Engine:
         peer = str(peer_id)
         links = self._links.setdefault(peer, [])
         links.append(link)
+        # Now, for of a connection that is closed it is not known any more; and of two, one soon is.
+        if (remote := link.muxed_conn.get_remote_address()) is not None:
+            self._remote_ips[peer] = remote[0]
         if len(links) == 1:
             self._nursery.start_soon(self._introduce_late, peer, link)
         else:
@@ -274,6 +278,7 @@ class Engine:
             return
         del self._links[peer]
         self._told.pop(peer, None)
+        self._remote_ips.pop(peer, None)
         self._swarm.forget(link.muxed_conn.peer_id)
         if self._introduced.pop(peer, None) is not None:
             self._emit(PeerDisconnected(peer, link.muxed_conn.end or "connection closed"))
@@ -309,18 +314,28 @@ class Engine:
         with trio.move_on_after(INTRODUCTION_S):
             await link.event_closed.wait()
         if peer in self._links and peer not in self._introduced:
-            self._told[peer] = [str(address) for address in self._stored(link.muxed_conn.peer_id)]
+            stored = [str(address) for address in self._stored(link.muxed_conn.peer_id)]
+            self._told[peer] = stored or self._dialled(peer)
             self._introduce(peer)
 
+    def _dialled(self, peer: str) -> list[str]:
+        """Where connections were made to a peer: it listens there, whether it says so or not."""
+        remotes = [
+            link.muxed_conn.get_remote_address() for link in self._links[peer] if link.direction.value == "outbound"
+        ]
+        return [
+            str(Address("ip6" if ":" in remote[0] else "ip4", remote[0], remote[1])) for remote in remotes if remote
+        ]
+
     def _introduce(self, peer: str) -> None:
-        known = peer in self._introduced
-        remote = self._links[peer][0].muxed_conn.get_remote_address()
-        useful = useful_addresses(self._told[peer], peer, remote[0] if remote else None, self._own_ips)
+        before = self._introduced.get(peer)
+        useful = useful_addresses(self._told[peer], peer, self._remote_ips.get(peer), self._own_ips)
         self._introduced[peer] = useful
-        if not known:
+        if before is None or (useful and not before):
+            # Again where its addresses come later: without any, nobody could look whether its host is there.
             self._emit(PeerConnected(peer, useful))
-            if self._gossip is not None:
-                self._gossip.peer_came()
+        if before is None and self._gossip is not None:
+            self._gossip.peer_came()
 
     def _stored(self, peer_id: Any) -> list[Any]:
         try:

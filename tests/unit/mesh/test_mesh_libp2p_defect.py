@@ -36,9 +36,9 @@ from bzzz.mesh import libp2p_engine, libp2p_pubsub, libp2p_version
 from bzzz.mesh.address import parse_address
 from bzzz.mesh.frame import FrameReader
 from bzzz.mesh.interface import read_own_ips
-from bzzz.mesh.libp2p_muxer import MeshStream
+from bzzz.mesh.libp2p_muxer import LiveYamux, MeshStream
 from bzzz.mesh.libp2p_transport import Libp2pTransport
-from bzzz.ports import TransportRestarted
+from bzzz.ports import PeerConnected, TransportRestarted
 
 TOPIC = "bzzz/coordination/v1"
 MESHSUB = "/meshsub/1.1.0"
@@ -487,6 +487,56 @@ async def test_the_engines_death_is_told_and_it_lives_again(mesh: Pair, caplog: 
     await b.hears(TOPIC, b"alive again")
     await b.transport.publish(TOPIC, b"heard again")
     await a.hears(TOPIC, b"heard again")
+
+
+def told_of(node: Node, peer: str) -> list[tuple[str, ...]]:
+    """The addresses that a node was told each time that a peer was connected."""
+    return [event.addresses for event in node.events if isinstance(event, PeerConnected) and event.peer == peer]
+
+
+async def test_where_a_peer_listens_is_known_though_the_connection_it_came_by_is_closed_by_then(
+    mesh: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """11: of two connections one is pruned, and where a closed one led to cannot be asked any more.
+
+    A peer on this host has then no address that counts, and nobody could look whether it died.
+    """
+    closed: set[int] = set()
+    linked, asked = libp2p_engine.Engine.linked, LiveYamux.get_remote_address
+
+    def link(engine: libp2p_engine.Engine, one: Any) -> None:
+        linked(engine, one)
+        closed.add(id(one.muxed_conn))
+
+    monkeypatch.setattr(libp2p_engine.Engine, "linked", link)
+    monkeypatch.setattr(LiveYamux, "get_remote_address", lambda one: None if id(one) in closed else asked(one))
+    a, b = await mesh.pair()
+    assert told_of(a, b.peer_id) == [tuple(b.transport.addresses)]
+    assert told_of(b, a.peer_id) == [tuple(a.transport.addresses)]
+
+
+async def test_a_peer_that_says_not_where_it_listens_listens_where_it_was_dialled(
+    mesh: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(libp2p_engine.Engine, "_learn", lambda *_: None)
+    monkeypatch.setattr(libp2p_engine.Engine, "_stored", lambda *_: [])
+    monkeypatch.setattr(libp2p_engine, "INTRODUCTION_S", 0.1)
+    a, b = await mesh.pair()
+    assert told_of(a, b.peer_id) == [tuple(b.transport.addresses)]
+    assert told_of(b, a.peer_id) == [()]
+
+
+async def test_a_peer_is_told_again_when_its_addresses_come_later_than_its_connection(mesh: Pair) -> None:
+    a, b = await mesh.pair()
+
+    async def learn_late(engine: libp2p_engine.Engine) -> None:
+        engine._introduced[b.peer_id] = ()
+        for _ in range(2):
+            engine._learn(b.peer_id, list(b.transport.addresses))
+
+    await inside(a, learn_late)
+    await until(lambda: len(told_of(a, b.peer_id)) > 1, "it was not told again")
+    assert told_of(a, b.peer_id) == [tuple(b.transport.addresses)] * 2
 
 
 async def test_garbage_and_half_handshakes_on_the_port_are_counted_and_nothing_else(mesh: Pair) -> None:
