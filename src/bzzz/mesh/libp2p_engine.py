@@ -15,6 +15,7 @@ from typing import Any
 
 import trio
 from libp2p.abc import INotifee
+from libp2p.network.connection.swarm_connection import Direction
 from libp2p.peer.peerstore import create_signed_peer_record
 from multiaddr import Multiaddr
 
@@ -321,7 +322,9 @@ class Engine:
     def _dialled(self, peer: str) -> list[str]:
         """Where connections were made to a peer: it listens there, whether it says so or not."""
         remotes = [
-            link.muxed_conn.get_remote_address() for link in self._links[peer] if link.direction.value == "outbound"
+            link.muxed_conn.get_remote_address()
+            for link in self._links[peer]
+            if link.direction is Direction.OUTBOUND
         ]
         return [
             str(Address("ip6" if ":" in remote[0] else "ip4", remote[0], remote[1])) for remote in remotes if remote
@@ -348,7 +351,7 @@ class Engine:
         if str(self._id) > peer:
             return
         links = [link for link in self._links.get(peer, []) if not link.is_closed]
-        own = [link for link in links if link.direction.value == "outbound"] or links
+        own = [link for link in links if link.direction is Direction.OUTBOUND] or links
         for link in [link for link in links if link is not own[-1]]:
             self._counts["pruned"] += 1
             await link.close()
