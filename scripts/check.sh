@@ -43,13 +43,13 @@ section types "$bin/mypy"
 section imports "$bin/lint-imports" --no-logo
 [ "${1:-}" != static ] || ended
 
-# Tests that measure time or use up the machine run alone, and first; the rest shares the cores, with one worker more
-# than the two that continuous integration has: those that run real nodes wait for a fifth of their time.
+# Tests that measure time or use up the machine run alone, and first; the rest shares the cores, with two workers more
+# than the two cores of continuous integration: those that run real nodes wait for much of their time.
 # pytest's 5 means that it found no test, which is right for a selection that matches none of them.
 "$bin/python" -m pytest -q -m serial --basetemp "$scratch/serial" "$@"
 status=$?
 [ $status -eq 0 ] || [ $status -eq 5 ] || failed+=("serial tests")
-"$bin/python" -m pytest -q -m "not serial" -n 3 --dist worksteal --basetemp "$scratch/shared" "$@"
+"$bin/python" -m pytest -q -m "not serial" -n 4 --dist worksteal --basetemp "$scratch/shared" "$@"
 status=$?
 [ $status -eq 0 ] || { [ $status -eq 5 ] && [ $# -gt 0 ]; } || failed+=("tests")
 ended
