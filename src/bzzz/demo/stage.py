@@ -194,8 +194,10 @@ class Stage:
             settings.setdefault(section, {}).update(values)
         return settings
 
-    async def meshed(self) -> None:
-        """Wait until every node hears every other one and is ready to take tasks.
+    async def meshed(self, *, ready: bool = True) -> None:
+        """Wait until every node hears every other one and, unless told otherwise, is ready to take tasks.
+
+        A node that started lets the mesh settle first, so that it does not think itself alone.
 
         Raises:
             BzzzError: not within ``START_S_MAX``.
@@ -204,7 +206,7 @@ class Stage:
         try:
             async with asyncio.timeout(START_S_MAX):
                 for node in self.nodes.values():
-                    while len(await self._alive_peers(node)) < wanted or await self._is_starting(node):  # noqa: ASYNC110
+                    while len(await self._alive_peers(node)) < wanted or (ready and await self._is_starting(node)):  # noqa: ASYNC110
                         await asyncio.sleep(POLL_S)
         except TimeoutError:
             raise BzzzError(
