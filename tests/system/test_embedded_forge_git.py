@@ -64,6 +64,15 @@ def test_twenty_parallel_pushes_all_arrive(server: ForgeServer, repo: Repository
     assert server.forge.counters()["git_running"] == 0
 
 
+def test_a_push_shows_its_user_nothing_of_the_servers_own_doings(
+    server: ForgeServer, repo: Repository, clone: Path
+) -> None:
+    commit = commit_file(clone, "a.txt", "a")
+    pushed = run_git(clone, "push", "origin", f"{commit}:refs/heads/branch")
+    assert pushed.returncode == 0
+    assert "remote:" not in pushed.stderr
+
+
 def test_of_racing_creations_of_one_claim_ref_one_wins(server: ForgeServer, repo: Repository, clone: Path) -> None:
     commits = [commit_file(clone, "claim.json", f"nonce {n}") for n in range(12)]
 
