@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from tests.support.ledger_harness import (
     GIT_HARNESSES,
     LOCK_AGE_S,
     SERVER_HARNESSES,
+    SWEEP_PERIOD_S,
     GitForgeHarness,
     GitHarness,
     GitHttpHarness,
@@ -28,7 +30,6 @@ from tests.support.ledger_harness import (
 
 from bzzz.core.record import RecordState
 from bzzz.errors import LedgerRefused, LedgerUncertain, ServiceFaulty, ServiceMissing
-from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.ledger.push import PushBound
 from bzzz.ports import Work
 
@@ -168,10 +169,10 @@ async def test_a_lock_that_a_killed_git_left_is_swept_by_the_forge_and_the_task_
     lock = forge.bare(repository).leave_lock("refs/bzzz/claims/1")
     with pytest.raises(LedgerRefused, match="left a lock file"):
         await hasty.swap(repository, None, make_record(repository, 1))
-    patient = GitRefLedger(
-        lambda _: forge.write_token, push_bound=PushBound(pushes_max=8, first_wait_s=LOCK_AGE_S / 4)
-    )
-    forge.clients.append(patient)
+    assert lock.exists()
+    old = time.time() - LOCK_AGE_S
+    os.utime(lock, (old, old))
+    patient = forge.client(push_bound=PushBound(pushes_max=8, first_wait_s=SWEEP_PERIOD_S))
     assert (await patient.swap(repository, None, make_record(repository, 1))).won
     assert not lock.exists()
     assert forge.server.forge.counters()["locks_swept"] == 1

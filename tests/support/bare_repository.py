@@ -83,7 +83,7 @@ class BareRepository:
         path.chmod(0o755)
 
     def leave_lock(self, ref: str) -> Path:
-        """Leave the lock file that a git server killed in the middle of a push leaves."""
+        """Leave the lock file that a git server killed just now, in the middle of a push, leaves."""
         lock = self.path / f"{ref}.lock"
         lock.parent.mkdir(parents=True, exist_ok=True)
         lock.touch()

@@ -29,8 +29,9 @@ from bzzz.ledger.push import PushBound
 from bzzz.ports import Ledger, Work
 
 Harness = TypeVar("Harness", bound="LedgerHarness")
-LOCK_AGE_S = 0.4
-"""When the embedded forge of these tests takes a lock file for one that a killed git left."""
+LOCK_AGE_S = 600.0
+"""When the embedded forge of these tests takes a lock file for one that a killed git left: no test gets there."""
+SWEEP_PERIOD_S = 0.1
 _NONCES = itertools.count(1)
 
 
@@ -310,7 +311,7 @@ class GitForgeHarness(GitHarness):
 
     async def open(self, folder: Path) -> None:
         await super().open(folder)
-        quick = {"lock_age_s": LOCK_AGE_S, "sweep_period_s": LOCK_AGE_S / 4}
+        quick = {"lock_age_s": LOCK_AGE_S, "sweep_period_s": SWEEP_PERIOD_S}
         self._server = self._stack.enter_context(running_forge(folder / "forge", **quick))
         self.write_token = self.server.forge.create_token("nodes", scope="write")
         self.read_only_token = self.server.forge.create_token("visitor", scope="read")

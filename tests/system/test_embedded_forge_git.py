@@ -241,8 +241,12 @@ def test_a_git_that_does_not_heed_its_client_is_ended_with_its_children(
     host, _, port = server.base_url.rpartition("://")[2].partition(":")
 
     def children() -> list[psutil.Process]:
-        return [child for child in psutil.Process().children(recursive=True) if child.status() != "zombie"]
+        found = psutil.Process().children(recursive=True)
+        return [child for child in found if child.pid not in before and child.status() != "zombie"]
 
+    # What other tests started here is not this one's; a helper of multiprocessing lives as long as its parent.
+    before: set[int] = set()
+    before = {child.pid for child in children()}
     with socket.create_connection((host, int(port))) as connection:
         connection.sendall(
             f"GET /{repo.key}.git/info/refs?service=git-upload-pack HTTP/1.1\r\nHost: x\r\n\r\n".encode()
