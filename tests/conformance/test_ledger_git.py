@@ -13,9 +13,9 @@ from tests.support.ledger_harness import GIT_HARNESSES, GitHarness, GitHttpHarne
 from bzzz.core.record import ClaimRecord, Observation, RecordState, Version
 from bzzz.core.task import Repository
 from bzzz.errors import LedgerRefused, ServiceError
+from bzzz.gitformat.pack import build_pack
 from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.ledger.link import Link, claim_ref, make_link
-from bzzz.ledger.pack import build_pack
 from bzzz.ledger.push import PushBound
 from bzzz.ledger.receive_pack import RefUpdate, push_request, read_report
 from bzzz.ledger.remote import AnswerLost, Remote

@@ -21,10 +21,10 @@ from tests.support.git_server import GitServer
 
 from bzzz.core.record import ClaimRecord, Holder, RecordState
 from bzzz.core.task import Repository, TaskId
+from bzzz.gitformat.pack import GitObject, Kind
 from bzzz.ledger.git_ref import GitRefLedger
 from bzzz.ledger.link import claim_ref
 from bzzz.ledger.memory import MemoryLedger, MemoryStore
-from bzzz.ledger.pack import GitObject, Kind
 from bzzz.ledger.push import PushBound
 from bzzz.ports import Ledger, Work
 

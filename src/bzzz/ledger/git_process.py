@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bzzz.errors import LedgerRefused
-from bzzz.ledger.pktline import plain
+from bzzz.gitformat.pktline import plain
 
 TERM_GRACE_S = 5.0
 STDERR_BYTES_MAX = 8 * 1024

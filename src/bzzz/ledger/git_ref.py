@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from bzzz.core.record import ClaimRecord, Observation, Version
 from bzzz.core.task import Repository, TaskId
 from bzzz.errors import LedgerRefused, LedgerUncertain, ServiceDenied, ServiceError, ServiceFaulty
+from bzzz.gitformat.pack import GitObject
 from bzzz.ledger.link import CLAIMS, Link, claim_number, claim_ref, is_object_id, make_link, rescue_ref
-from bzzz.ledger.pack import GitObject
 from bzzz.ledger.push import Push, PushBound
 from bzzz.ledger.reader import ReadBound, Reader, Unreadable, refuse_unreadable
 from bzzz.ledger.receive_pack import RefUpdate, Report, read_capabilities, read_report

@@ -20,7 +20,7 @@ from bzzz.errors import (
     ServiceNonsense,
     ServiceUnavailable,
 )
-from bzzz.ledger.pktline import plain
+from bzzz.gitformat.pktline import plain
 
 DETAIL_CHARACTERS_MAX = 200
 RETRY_AFTER_S_MAX = 24 * 3600.0

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from bzzz.core.record import RECORD_BYTES_MAX, ClaimRecord, Version
 from bzzz.core.task import TaskId
-from bzzz.ledger.pack import GitObject, Kind
+from bzzz.gitformat.pack import GitObject, Kind
 
 CLAIMS = "refs/bzzz/claims/"
 RESCUES = "refs/bzzz/rescue/"

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 from bzzz.core.record import ClaimRecord, Observation, Version
 from bzzz.core.task import Repository, TaskId
 from bzzz.errors import LedgerRefused, ServiceDenied, ServiceMissing
+from bzzz.gitformat.pack import GitObject
 from bzzz.ledger.link import CLAIMS, Link, claim_number, claim_ref, make_link, parent_of, read_link, rescue_ref
-from bzzz.ledger.pack import GitObject
 from bzzz.ledger.receive_pack import RefUpdate, Report
 from bzzz.ledger.settle import Decision, Verdict, settle
 from bzzz.ports import SwapResult, Work

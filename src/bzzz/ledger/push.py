@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bzzz.core.task import Repository
-from bzzz.ledger.pack import GitObject, build_pack
+from bzzz.gitformat.pack import GitObject, build_pack
 from bzzz.ledger.receive_pack import RefUpdate, push_request
 
 

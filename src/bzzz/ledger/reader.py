@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from bzzz.core.record import RECORD_BYTES_MAX, ClaimRecord, Observation, Version
 from bzzz.core.task import Repository, TaskId
 from bzzz.errors import LedgerRefused, ServiceError, ServiceFaulty, ServiceNonsense
+from bzzz.gitformat.pack import GitObject, PackTooLarge, read_pack
+from bzzz.gitformat.pktline import ErrorPacket
 from bzzz.ledger.link import claim_number, claim_ref, parent_of, read_link
-from bzzz.ledger.pack import GitObject, PackTooLarge, read_pack
-from bzzz.ledger.pktline import ErrorPacket
 from bzzz.ledger.remote import AGENT, Remote, TooLarge, service_name
 from bzzz.ledger.upload_pack import fetch_request, ls_refs_request, read_fetch, read_refs
 

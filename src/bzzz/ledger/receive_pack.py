@@ -14,8 +14,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from bzzz.gitformat.pktline import Bands, ErrorPacket, Mark, decode, encode, plain, split_bands
 from bzzz.ledger.link import is_object_id
-from bzzz.ledger.pktline import Bands, ErrorPacket, Mark, decode, encode, plain, split_bands
 
 ABSENT = "0" * 40
 _BANDS = frozenset(b"\x01\x02\x03")

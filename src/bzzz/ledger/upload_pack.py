@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bzzz.gitformat.pktline import ErrorPacket, Mark, decode, encode, plain, split_bands
 from bzzz.ledger.link import is_object_id
-from bzzz.ledger.pktline import ErrorPacket, Mark, decode, encode, plain, split_bands
 
 
 def ls_refs_request(prefixes: Sequence[str], *, agent: str) -> bytes:

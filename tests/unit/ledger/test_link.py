@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from bzzz.core.record import ClaimRecord, Holder, RecordState, Version
 from bzzz.core.task import TaskId
+from bzzz.gitformat.pack import GitObject, Kind
 from bzzz.ledger.link import Link, claim_number, claim_ref, make_link, read_link, rescue_ref
-from bzzz.ledger.pack import GitObject, Kind
 
 TASK = TaskId("acme/widgets", 42)
 RECORD = ClaimRecord(TASK, 1, Holder("peer", "walnut"), RecordState.HELD, "nonce")

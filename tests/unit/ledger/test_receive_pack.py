@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bzzz.ledger.pktline import ErrorPacket, Mark, decode, encode
+from bzzz.gitformat.pktline import ErrorPacket, Mark, decode, encode
 from bzzz.ledger.receive_pack import (
     ABSENT,
     RefUpdate,

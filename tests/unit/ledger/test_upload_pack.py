@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bzzz.ledger.pktline import ErrorPacket, encode
+from bzzz.gitformat.pktline import ErrorPacket, encode
 from bzzz.ledger.upload_pack import fetch_request, ls_refs_request, read_fetch, read_refs
 
 ID = "1" * 40

@@ -23,7 +23,7 @@ from starlette.responses import Response
 from bzzz.forge.embedded.account import ANONYMOUS, Actor, Scope
 from bzzz.forge.embedded.forge import EmbeddedForge
 from bzzz.forge.embedded.refusal import Refusal, invalid, not_found
-from bzzz.forge.embedded.smart import identify
+from bzzz.forge.embedded.sign_in import identify
 
 log = logging.getLogger(__name__)
 

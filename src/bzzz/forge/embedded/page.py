@@ -26,7 +26,7 @@ from bzzz.forge.embedded.account import ANONYMOUS, Actor, Scope
 from bzzz.forge.embedded.call import NUMBER_MAX
 from bzzz.forge.embedded.forge import EmbeddedForge
 from bzzz.forge.embedded.refusal import Refusal, not_found
-from bzzz.forge.embedded.smart import identify
+from bzzz.forge.embedded.sign_in import identify
 
 PER_PAGE = 50
 COMMENTS_SHOWN_MAX = 500

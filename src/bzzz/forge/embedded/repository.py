@@ -85,7 +85,10 @@ def find(db: sqlite3.Connection, owner: str, title: str) -> sqlite3.Row:
 def init(git: Git, path: Path, branch: str) -> None:
     """Make an empty bare repository, without any template (so without any hook)."""
     path.mkdir(parents=True, mode=0o700)
-    git.text(path, "init", "--quiet", "--bare", "--template=", f"--initial-branch={branch}", str(path))
+    git.text(
+        path, "init", "--quiet", "--bare", "--template=", "--object-format=sha1", f"--initial-branch={branch}",
+        str(path),
+    )  # fmt: skip
 
 
 def remove_folder(path: Path) -> None:

@@ -1,5 +1,9 @@
 """Git over smart HTTP: ``git upload-pack`` and ``receive-pack``, streamed, one process a request.
 
+One kind of request is answered without them: a push of a single claim, in the form in which nodes push it
+(``claim_push``), is stored here, and git is asked for the compare-and-swap alone, a third of the time. Only what
+was carried out is answered so; a claim that cannot be is given to git, which tells why in its own words.
+
 Protocol: gitprotocol-http(5), gitprotocol-v2(5). The request's body goes to git as it arrives and git's answer
 goes out as it is made, so a large push or clone needs no memory here. Processes at once are bounded; each
 is ended with its whole group when its client goes, stalls or takes too long. A push's commands are read on
@@ -9,8 +13,6 @@ their way, so that what it changed is known without a hook.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import logging
 import os
 import re
@@ -23,11 +25,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from starlette.datastructures import Headers, QueryParams
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from bzzz.forge.embedded import account, repository
+from bzzz.forge.embedded import loose, repository
 from bzzz.forge.embedded.account import ANONYMOUS, Actor
 from bzzz.forge.embedded.account import Scope as Right
+from bzzz.forge.embedded.claim_push import CLAIM_PUSH_BYTES_MAX, ClaimPush, read_claim_push
 from bzzz.forge.embedded.forge import EmbeddedForge
 from bzzz.forge.embedded.git import environment
 from bzzz.forge.embedded.pktline import (
@@ -40,6 +43,7 @@ from bzzz.forge.embedded.pktline import (
     read_updates,
 )
 from bzzz.forge.embedded.refusal import Refusal
+from bzzz.forge.embedded.sign_in import identify
 
 log = logging.getLogger(__name__)
 
@@ -90,36 +94,6 @@ class _Exchange:
     receive: Receive
     send: Send
     push: _Push = field(default_factory=_Push)
-
-
-def credentials(header: str | None) -> str | None:
-    """The token in an ``Authorization`` header: Basic's password (or its user, alone), Bearer or ``token``."""
-    kind, _, value = (header or "").partition(" ")
-    if kind.lower() in ("bearer", "token"):
-        return value.strip() or None
-    if kind.lower() != "basic":
-        return None
-    try:
-        user, _, secret = base64.b64decode(value.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeDecodeError):
-        return ""
-    return user if secret in ("", "x-oauth-basic") else secret
-
-
-def identify(forge: EmbeddedForge, header: str | None) -> Actor:
-    """Who sends this ``Authorization`` header.
-
-    Raises:
-        Refusal: 401, there is one and it is no token of ours.
-    """
-    secret = credentials(header)
-    if secret is None:
-        return ANONYMOUS
-    with forge.store.read() as db:
-        actor = account.find_token(db, secret)
-    if actor is None:
-        raise Refusal(401, "Bad credentials")
-    return actor
 
 
 class SmartHttp:
@@ -192,6 +166,8 @@ class SmartHttp:
 
     async def _serve(self, exchange: _Exchange) -> None:
         """Run git for one request, and end it whatever happens."""
+        if await self._claimed(exchange):
+            return
         forge, headers, service = self._forge, exchange.headers, exchange.service
         folder = forge.folder(exchange.repo)
         extra = {"REMOTE_USER": exchange.actor.login}
@@ -215,6 +191,34 @@ class SmartHttp:
             finally:
                 await asyncio.shield(_end(process))
                 await asyncio.shield(self._settle(exchange))
+
+    async def _claimed(self, exchange: _Exchange) -> bool:
+        """Carry out and answer a push of one claim; otherwise leave the request as if nobody had read of it."""
+        length = exchange.headers.get("content-length", "")
+        if exchange.advertise or exchange.service != "git-receive-pack" or "content-encoding" in exchange.headers:
+            return False
+        if not length.isdecimal() or len(length) > 9 or int(length) > CLAIM_PUSH_BYTES_MAX:
+            return False
+        body = b"".join([chunk async for chunk in self._body(exchange.headers, exchange.receive)])
+        push = read_claim_push(body)
+        if push is None or not await asyncio.to_thread(self._take, exchange, push):
+            exchange.receive = _again(body, exchange.receive)
+            return False
+        await _begin(exchange.send, 200, f"application/x-{exchange.service}-result")
+        await exchange.send({"type": "http.response.body", "body": push.report(), "more_body": False})
+        return True
+
+    def _take(self, exchange: _Exchange, push: ClaimPush) -> bool:
+        """Store a claim and move its ref; whether it stands now."""
+        folder, update = self._forge.folder(exchange.repo), push.update
+        try:
+            loose.store(folder, push.objects)
+            repository.update_ref(self._forge.git, folder, update.ref, update.new, update.old)
+        except (OSError, Refusal):
+            return False  # git is asked in full: it may yet do it, and if not, it says why
+        self._forge.counts["claims_taken"] += 1
+        self._forge.pushed(exchange.repo["id"], exchange.actor, [update])
+        return True
 
     async def _settle(self, exchange: _Exchange) -> None:
         """Take note of what a push changed, once; before its client hears the end of the answer."""
@@ -309,6 +313,16 @@ class SmartHttp:
         await process.wait()
         await self._settle(exchange)
         await exchange.send({"type": "http.response.body", "body": chunk, "more_body": False})
+
+
+def _again(body: bytes, receive: Receive) -> Receive:
+    """``receive`` as it was before ``body``, the whole of a request's, was read from it."""
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def receive_again() -> Message:
+        return messages.pop() if messages else await receive()
+
+    return receive_again
 
 
 def _pipe(found: _Stream | None) -> _Stream:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bzzz.forge.embedded.git import Activity
+from bzzz.forge.embedded.loose import QUARANTINE
 
 INCOMING_AGE_S = 3600.0
 
@@ -46,7 +47,7 @@ def sweep(root: Path, activity: Activity, now_s: float, lock_age_s: float) -> li
                 if idle and _older(lock, now_s, lock_age_s):
                     lock.unlink(missing_ok=True)
                     removed.append(lock)
-        for left in folder.glob("objects/tmp_objdir-incoming-*"):
+        for left in folder.glob(f"objects/{QUARANTINE}*"):
             with activity.idle(folder) as idle:
                 if idle and _older(left, now_s, INCOMING_AGE_S):
                     shutil.rmtree(left, ignore_errors=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bzzz.ledger.pktline import PAYLOAD_BYTES_MAX, Mark, Packet, decode, encode, plain, split_bands
+from bzzz.gitformat.pktline import PAYLOAD_BYTES_MAX, Mark, Packet, decode, encode, plain, split_bands
 
 packets = st.lists(st.one_of(st.binary(max_size=200), st.sampled_from(Mark)))
 

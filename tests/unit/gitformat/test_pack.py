@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.bare_repository import git, try_git
 
-from bzzz.ledger.pack import GitObject, Kind, PackTooLarge, build_pack, read_header, read_pack
+from bzzz.gitformat.pack import GitObject, Kind, PackTooLarge, build_pack, read_header, read_pack
 
 objects = st.lists(st.builds(GitObject, st.sampled_from(Kind), st.binary(max_size=9000)), max_size=6)
 
