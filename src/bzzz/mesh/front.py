@@ -1,4 +1,4 @@
-"""What the transports of both engines have alike: one queue of events, requests and their answers, counts."""
+"""What all transports have alike: one queue of events, requests and their answers, counts."""
 
 from __future__ import annotations
 

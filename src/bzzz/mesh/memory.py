@@ -7,17 +7,17 @@ Delivery is immediate and in order; faults are the simulator's business, not thi
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Mapping
+from functools import partial
 
-from bzzz.errors import PayloadTooLarge, RequestFailed, TransportError
+from bzzz.errors import RequestFailed, TransportError
 from bzzz.mesh.address import Address, parse_address
+from bzzz.mesh.front import MeshFront, read_address
 from bzzz.mesh.identity import Identity
 from bzzz.mesh.inbox import Inbox
-from bzzz.mesh.request import BOUNDS, Request, RequestBounds
-from bzzz.mesh.request_desk import RequestDesk
+from bzzz.mesh.request import BOUNDS, RequestBounds
 from bzzz.mesh.settings import PAYLOAD_BYTES_MAX
-from bzzz.ports import PeerConnected, PeerDisconnected, Probe, Received, RequestHandler, TransportEvent
+from bzzz.ports import PeerConnected, PeerDisconnected, Probe, Received, TransportEvent
 
 _FIRST_PORT = 40_000
 _IP = "127.0.0.1"
@@ -85,7 +85,7 @@ class MemoryNetwork:
         other.notice(PeerConnected(one.peer_id, one.addresses))
 
 
-class MemoryTransport:
+class MemoryTransport(MeshFront):
     """One node's transport on a ``MemoryNetwork``."""
 
     def __init__(
@@ -97,16 +97,12 @@ class MemoryTransport:
         receive_queue_messages_max: int = 4096,
         requests: RequestBounds = BOUNDS,
     ) -> None:
+        super().__init__(requests, payload_bytes_max)
         self._network = network
         self._identity = identity
-        self._payload_bytes_max = payload_bytes_max
         self._receive_queue_messages_max = receive_queue_messages_max
         self._topics: set[str] = set()
-        self._counts: Counter[str] = Counter()
-        self._inbox: Inbox | None = None
         self._address: Address | None = None
-        self._stopped = False
-        self.desk = RequestDesk(requests)
         self._answering: set[asyncio.Task[bytes]] = set()
         self.wanted: set[str] = set()
 
@@ -126,10 +122,12 @@ class MemoryTransport:
         Raises:
             TransportError: it was started before, or its peer id is there already.
         """
-        if self._inbox is not None or self._stopped:
-            raise TransportError("this transport was started before; make a new one")
-        self._address = self._network.attach(self)
-        self._inbox = Inbox(self._receive_queue_messages_max)
+        self._begin(Inbox(self._receive_queue_messages_max))
+        try:
+            self._address = self._network.attach(self)
+        except TransportError:
+            await self.stop()
+            raise
         self._network.meet(self)
 
     async def stop(self) -> None:
@@ -149,53 +147,29 @@ class MemoryTransport:
         """Stop receiving ``topic``."""
         self._topics.discard(topic)
 
-    async def publish(self, topic: str, payload: bytes) -> None:
-        """Hand ``payload`` to all reachable transports that joined ``topic``.
-
-        Raises:
-            PayloadTooLarge: above ``payload_bytes_max``.
-            TransportError: not started, or stopped.
-        """
-        self._running()
-        if len(payload) > self._payload_bytes_max:
-            raise PayloadTooLarge(len(payload), self._payload_bytes_max)
-        self._counts["published"] += 1
+    async def _send(self, topic: str, payload: bytes) -> bool:
         for node in self._network.reachable(self.peer_id):
             if node.has_joined(topic):
                 node.notice(Received(topic, self.peer_id, bytes(payload)))
+        return True
 
-    def serve(self, kind: str, handler: RequestHandler) -> None:
-        """Answer requests of ``kind``.
+    async def _ask(self, peer: str, data: bytes, timeout_s: float) -> bytes:  # noqa: ARG002 - the desk keeps time
+        for node in self._network.neighbours(self.peer_id):
+            if node.peer_id == peer:
+                return await node.asked(self.peer_id, data)
+        raise RequestFailed("unconnected", peer, "there is no connection to it")
 
-        Raises:
-            TransportError: it cannot be a kind.
-        """
-        self.desk.serve(kind, handler)
-
-    async def request(self, peer: str, kind: str, payload: bytes, timeout_s: float) -> bytes:
-        """Ask one connected peer, and give its answer.
-
-        Raises:
-            PayloadTooLarge, RequestFailed, TransportError: as the port says.
-        """
-
-        async def send(data: bytes) -> bytes:
-            for node in self._network.neighbours(self.peer_id):
-                if node.peer_id == peer:
-                    return await node.asked(self.peer_id, data)
-            raise RequestFailed("unconnected", peer, "there is no connection to it")
-
-        self._running()
-        return await self.desk.ask(peer, Request(kind, timeout_s, payload), send)
+    def _engine_counters(self) -> Mapping[str, int]:
+        return {}
 
     async def asked(self, peer: str, data: bytes) -> bytes:
         """The answer to a neighbour's request; its work goes on when the neighbour waits no longer."""
-        refusal = self.desk.admit(peer)
+        refusal = self._desk.admit(peer)
         if refusal is not None:
             return refusal
-        answering = asyncio.create_task(self.desk.answer(peer, data))
+        answering = asyncio.create_task(self._desk.answer(peer, data))
         self._answering.add(answering)
-        answering.add_done_callback(lambda _: self.desk.leave(peer))
+        answering.add_done_callback(lambda _: self._desk.leave(peer))
         answering.add_done_callback(self._answering.discard)
         try:
             return await asyncio.shield(answering)
@@ -210,11 +184,8 @@ class MemoryTransport:
         Raises:
             TransportError: not a multiaddress, or one without a peer id.
         """
-        try:
-            peer = parse_address(address, needs_peer=True).peer
-        except ValueError as error:
-            raise TransportError(f"cannot dial: {error}") from None
-        self.wanted.add(str(peer))
+        wanted = read_address(partial(parse_address, needs_peer=True), address, "dial")
+        self.wanted.add(str(wanted.peer))
         if self._inbox is not None and not self._stopped:
             self._network.meet(self)
 
@@ -224,38 +195,15 @@ class MemoryTransport:
         Raises:
             TransportError: not a multiaddress.
         """
-        try:
-            wanted = parse_address(address)
-        except ValueError as error:
-            raise TransportError(f"cannot probe: {error}") from None
+        wanted = read_address(parse_address, address, "probe")
         found = self._network.listening(wanted.port)
         if found is None:
             return Probe.REFUSED
         return Probe.ANSWERED if wanted.peer in (None, found) else Probe.OTHER
 
-    async def receive(self) -> TransportEvent:
-        """The next event, waiting for it.
-
-        Raises:
-            TransportError: not started, or stopped.
-        """
-        return await self._running().get()
-
     def peers(self) -> Mapping[str, tuple[str, ...]]:
         """Connected peers and their addresses."""
         return {node.peer_id: node.addresses for node in self._network.neighbours(self.peer_id)}
-
-    def counters(self) -> Mapping[str, int]:
-        """Counts since start."""
-        inbox = self._inbox
-        return {
-            **self.desk.counts(),
-            **self._counts,
-            "published": self._counts["published"],
-            "received": 0 if inbox is None else inbox.received,
-            "dropped_queue": 0 if inbox is None else inbox.dropped_messages,
-            "dropped_notices": 0 if inbox is None else inbox.dropped_notices,
-        }
 
     def has_joined(self, topic: str) -> bool:
         """Whether ``topic`` is received here."""
@@ -265,8 +213,3 @@ class MemoryTransport:
         """What the network tells this node."""
         if self._inbox is not None:
             self._inbox.put(event)
-
-    def _running(self) -> Inbox:
-        if self._inbox is None or self._stopped:
-            raise TransportError("the mesh is not running: start it first, and only once")
-        return self._inbox
