@@ -71,11 +71,14 @@ def clock() -> ManualClock:
     return ManualClock()
 
 
+def client_of(clock: ManualClock, timeout_s: float = 30.0) -> GitHubForge:
+    settings = ClientSettings(timeout_s=timeout_s, body_bytes_max=10_000)
+    return GitHubForge(lambda _: TOKEN, clock, settings, sleep=clock.sleep)
+
+
 @pytest.fixture
 async def client(clock: ManualClock) -> AsyncIterator[GitHubForge]:
-    made = GitHubForge(
-        lambda _: TOKEN, clock, ClientSettings(timeout_s=0.5, body_bytes_max=10_000), sleep=clock.sleep
-    )
+    made = client_of(clock)
     yield made
     await made.close()
 
@@ -194,10 +197,12 @@ async def test_nobody_there_is_unavailable(client: GitHubForge) -> None:
             await client.read_issue(at(unused.getsockname()[1]), 1)
 
 
-async def test_a_slow_forge_is_unavailable(client: GitHubForge, faulty: FaultyForge) -> None:
+async def test_a_slow_forge_is_unavailable(clock: ManualClock, faulty: FaultyForge) -> None:
     faulty.pause_s = 2
+    hasty = client_of(clock, timeout_s=0.5)
     with pytest.raises(ServiceUnavailable, match=r"no answer within 0\.5 s"):
-        await client.read_issue(at(faulty.port), 1)
+        await hasty.read_issue(at(faulty.port), 1)
+    await hasty.close()
 
 
 async def test_a_server_that_speaks_no_http_is_nonsense(client: GitHubForge) -> None:

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -61,6 +60,15 @@ async def processes(tmp_path: Path) -> AsyncIterator[Processes]:
 
 @pytest.fixture
 async def survivor(tmp_path: Path) -> AsyncIterator[Node]:
+    """It pings too seldom for that to be how it notices anything."""
+    node = libp2p_node(tmp_path, "survivor", ping_interval_s=600.0)
+    await node.start(TOPIC)
+    yield node
+    await node.stop()
+
+
+@pytest.fixture
+async def pinging(tmp_path: Path) -> AsyncIterator[Node]:
     node = libp2p_node(tmp_path, "survivor", ping_interval_s=0.3, ping_timeout_s=0.7, mdns=True)
     await node.start(TOPIC)
     yield node
@@ -82,9 +90,7 @@ async def test_a_killed_peer_is_noticed_at_once_and_heard_again_when_it_is_back(
     assert await survivor.transport.probe(address, 2.0) is Probe.ANSWERED
 
     process.send_signal(signal.SIGKILL)
-    killed_at = time.monotonic()
     await survivor.loses(peer)
-    assert time.monotonic() - killed_at < 2.0
     assert await survivor.transport.probe(address, 2.0) is Probe.REFUSED
 
     before = len(survivor.payloads(TOPIC))
@@ -94,16 +100,16 @@ async def test_a_killed_peer_is_noticed_at_once_and_heard_again_when_it_is_back(
 
 
 async def test_a_stopped_peer_answers_probes_is_disconnected_and_comes_back(
-    processes: Processes, survivor: Node
+    processes: Processes, pinging: Node
 ) -> None:
     process, address = await processes.start("paused", "/ip4/127.0.0.1/tcp/0")
     peer = address.rsplit("/", 1)[1]
-    await until(lambda: heard_since(survivor, 0), "the peer was not found by mDNS and heard")
+    await until(lambda: heard_since(pinging, 0), "the peer was not found by mDNS and heard")
 
     process.send_signal(signal.SIGSTOP)
-    assert (await survivor.loses(peer)).reason == "no answer to pings"
-    assert await survivor.transport.probe(address, 2.0) is Probe.ANSWERED
+    assert (await pinging.loses(peer)).reason == "no answer to pings"
+    assert await pinging.transport.probe(address, 2.0) is Probe.ANSWERED
 
-    before = len(survivor.payloads(TOPIC))
+    before = len(pinging.payloads(TOPIC))
     process.send_signal(signal.SIGCONT)
-    await until(lambda: heard_since(survivor, before), "the peer was not heard after it went on")
+    await until(lambda: heard_since(pinging, before), "the peer was not heard after it went on")

@@ -59,10 +59,14 @@ async def pauses() -> Pauses:
     return Pauses()
 
 
+def client(server: FaultyServer, pauses: Pauses, answer_timeout_s: float = 30.0) -> HttpHive:
+    link = HiveLink(server.url, KEY, RealClock(), answer_timeout_s=answer_timeout_s, answer_bytes_max=10_000)
+    return HttpHive(server.url, KEY, RealClock(), sleep=pauses, jitter=lambda: 0.5, link=link)
+
+
 @pytest.fixture
 async def hive(server: FaultyServer, pauses: Pauses) -> AsyncIterator[HttpHive]:
-    link = HiveLink(server.url, KEY, RealClock(), answer_timeout_s=0.3, answer_bytes_max=10_000)
-    made = HttpHive(server.url, KEY, RealClock(), sleep=pauses, jitter=lambda: 0.5, link=link)
+    made = client(server, pauses)
     yield made
     await made.close()
 
@@ -190,14 +194,16 @@ async def test_an_answer_above_the_bound_is_not_read_to_its_end(server: FaultySe
             await hive.active_repositories()
 
 
-async def test_an_answer_that_never_comes_is_unavailable(server: FaultyServer, hive: HttpHive) -> None:
+async def test_an_answer_that_never_comes_is_unavailable(server: FaultyServer, pauses: Pauses) -> None:
     async def silent(_writer: asyncio.StreamWriter) -> None:
         await asyncio.Event().wait()
 
     server.answers = [silent]
+    hive = client(server, pauses, answer_timeout_s=0.3)
     with pytest.raises(ServiceUnavailable) as caught:
         await hive.active_repositories()
     fine(caught.value, server)
+    await hive.close()
 
 
 async def test_a_refused_connection_is_unavailable_and_says_where() -> None:

@@ -52,14 +52,15 @@ async def finders(tmp_path: Path) -> AsyncIterator[list[Finder]]:
     await asyncio.gather(*(finder.discovery.stop() for finder in made))
 
 
-async def test_nodes_of_one_mesh_find_each_other_within_a_second(finders: list[Finder]) -> None:
+async def test_nodes_of_one_mesh_find_each_other_and_starting_does_not_wait_for_that(finders: list[Finder]) -> None:
     a, b, stranger = finders
     began = time.monotonic()
     for finder in finders:
         finder.start()
-    assert time.monotonic() - began < 0.5
-    await until(lambda: bool(a.found and b.found), "they did not find each other", 3.0)
-    await until(lambda: stranger.counts["mdns_ignored"] > 0, "the other mesh was not heard", 3.0)
+    # Three announcements one after the other would take more than two seconds.
+    assert time.monotonic() - began < 2.0
+    await until(lambda: bool(a.found and b.found), "they did not find each other")
+    await until(lambda: stranger.counts["mdns_ignored"] > 0, "the other mesh was not heard")
     assert set(a.found) == {(b.own,)}
     assert set(b.found) == {(a.own,)}
     assert stranger.found == []
@@ -71,7 +72,7 @@ async def test_a_node_that_comes_later_finds_those_that_are_there(finders: list[
     await until(lambda: a.discovery._zeroconf is not None, "mDNS did not start")
     await asyncio.sleep(0)
     b.start()
-    await until(lambda: bool(a.found and b.found), "they did not find each other", 3.0)
+    await until(lambda: bool(a.found and b.found), "they did not find each other")
 
 
 async def test_the_predecessors_service_tag_is_announced_and_browsed(tmp_path: Path) -> None:
@@ -79,7 +80,7 @@ async def test_the_predecessors_service_tag_is_announced_and_browsed(tmp_path: P
     a = Finder(address(tmp_path, "a", 4001), str(tmp_path), tag).start()
     b = Finder(address(tmp_path, "b", 4002), str(tmp_path), PREDECESSOR_SERVICE_TAG).start()
     try:
-        await until(lambda: bool(a.found and b.found), "they did not find each other", 3.0)
+        await until(lambda: bool(a.found and b.found), "they did not find each other")
     finally:
         await asyncio.gather(a.discovery.stop(), b.discovery.stop())
 
