@@ -141,7 +141,7 @@ class EmbeddedForge:
         return account.timestamp(self.wall_s())
 
     def counters(self) -> Mapping[str, int]:
-        """Counts since start: git processes, requests, webhooks delivered, retried and dropped, locks swept."""
+        """Counts since start: git processes, claims taken, requests, webhooks by their fate, locks swept."""
         return {**self.counts, "git_started": self.activity.started, "git_running": self.activity.running}
 
     # --- administration -------------------------------------------------------------------------------
