@@ -7,6 +7,7 @@ What honest peers see is in the conformance suite.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -282,8 +283,13 @@ async def test_an_answer_by_another_than_was_asked_is_not_taken(tmp_path: Path) 
             return b"the truth"
 
         b.transport.serve(KIND, truth)
-        await until(lambda: bool(session.info.peers_zid()), "the liar did not connect")
-        assert await a.transport.request(b.peer_id, KIND, b"", 10.0) == b"the truth"
+        answers: list[bytes] = []
+        async with asyncio.timeout(15):
+            while not answers:
+                # Nothing tells when the liar's declaration has come, and none is answered before it lied.
+                with contextlib.suppress(RequestFailed):
+                    answers.append(await a.transport.request(b.peer_id, KIND, b"", 1.0))
+        assert answers == [b"the truth"]
         assert queryable is not None
     finally:
         session.close()  # type: ignore[no-untyped-call]
