@@ -163,6 +163,29 @@ def test_a_claim_is_seen_by_who_asks_when_a_repository_was_last_pushed_to(
     assert server.forge.row(repo.owner, repo.repository)["pushed_at"] is not None
 
 
+def test_a_claim_does_not_build_on_what_is_no_commit(server: ForgeServer, repo: Repository) -> None:
+    """Who may push can point a claim's ref at anything; a commit on top of it could not be cloned or packed."""
+    where = folder(server, repo)
+    blob = git(where, "hash-object", "-w", "HEAD").strip()
+    git(where, "update-ref", claim_ref(1), blob)
+    _, body = body_of(make_record(repo, 1), Version(blob))
+    report = read_report(post(server, repo, body).content)
+    assert not report.accepted
+    assert standing(server, repo) == blob
+
+
+def test_a_renewal_of_a_claim_that_was_packed_is_taken_by_git(server: ForgeServer, repo: Repository) -> None:
+    record = make_record(repo, 1)
+    first, body = body_of(record)
+    post(server, repo, body)
+    git(folder(server, repo), "repack", "-a", "-d", "-q")
+    taken, _ = counted(server)
+    second, body = body_of(follow(record), first)
+    assert read_report(post(server, repo, body).content).accepted == {claim_ref(1)}
+    assert standing(server, repo) == second
+    assert counted(server)[0] == taken
+
+
 def test_nobody_claims_without_the_right_to_push(server: ForgeServer, repo: Repository) -> None:
     _, body = body_of(make_record(repo, 1))
     assert post(server, repo, body, server.forge.create_token("visitor", scope="read")).status_code == 403

@@ -1,8 +1,8 @@
 """Stores git objects one file each, as git does with a push of a few.
 
-The files are durable before this returns, so that a ref which is moved after it never names what a power cut
-took away. They are written in a quarantine folder named as git names its own, which the sweeper removes when
-a killed process left it. Source: gitrepository-layout(5), gitformat-loose(5).
+What a file holds is on the disk before it gets its name, so that a power cut leaves no object that is there and
+empty, as it may where git stores a few. The files are written in a quarantine folder named as git names its own,
+which the sweeper removes when a killed process left it. Source: gitrepository-layout(5), gitformat-loose(5).
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from bzzz.gitformat.pack import GitObject
+from bzzz.gitformat.pack import GitObject, Kind
 
 QUARANTINE = "tmp_objdir-incoming-"
 _READ_ONLY = 0o444
+_START_BYTES = 256
+_COMMIT = Kind.COMMIT.word + b" "
 
 
 def store(folder: Path, objects: Sequence[GitObject]) -> None:
@@ -36,6 +38,16 @@ def store(folder: Path, objects: Sequence[GitObject]) -> None:
                 path.rename(place)
     finally:
         shutil.rmtree(quarantine, ignore_errors=True)
+
+
+def is_commit(folder: Path, identifier: str) -> bool:
+    """Whether this object is stored in ``folder`` as a loose one and is a commit; git knows of those in packs."""
+    try:
+        with (folder / "objects" / identifier[:2] / identifier[2:]).open("rb") as file:
+            start = zlib.decompressobj().decompress(file.read(_START_BYTES), len(_COMMIT))
+    except (OSError, zlib.error):
+        return False
+    return start == _COMMIT
 
 
 def _write(path: Path, item: GitObject) -> Path:

@@ -211,6 +211,9 @@ class SmartHttp:
     def _take(self, exchange: _Exchange, push: ClaimPush) -> bool:
         """Store a claim and move its ref; whether it stands now."""
         folder, update = self._forge.folder(exchange.repo), push.update
+        # Anybody who pushes may have pointed the ref at something else, on which no commit can build.
+        if update.old != ZERO_ID and not loose.is_commit(folder, update.old):
+            return False
         try:
             loose.store(folder, push.objects)
             repository.update_ref(self._forge.git, folder, update.ref, update.new, update.old)
