@@ -120,6 +120,7 @@ def held(node: Node) -> Counter[str]:
         "tags": swarm.tag_store,
         "peerstore": swarm.peerstore,
         "negative": swarm._negative_peer_cache,
+        "connector": swarm.auto_connector,
         "host": engine._host,
         "pubsub": pubsub,
         "router": router,

@@ -48,6 +48,9 @@ class AddressBook:
                 (``addresses_flood``).
         """
         bucket = self._buckets.pop(author, None) or Bucket(ADDRESS_MESSAGES_PER_S, ADDRESS_MESSAGES_BURST, now_s)
+        # Whose bucket is full again is as one that was never heard.
+        while self._buckets and next(iter(self._buckets.values())).is_full(now_s):
+            self._buckets.popitem(last=False)
         self._buckets[author] = bucket
         if len(self._buckets) > AUTHORS_MAX:
             self._buckets.popitem(last=False)

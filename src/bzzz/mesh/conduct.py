@@ -68,6 +68,7 @@ class Conduct:
     def _of(self, peer: str, now_s: float) -> _Record:
         record = self._records.get(peer)
         if record is None:
+            self._forget_idle(now_s)
             rate, size = self._messages_per_s_max, self._bytes_per_s_max
             record = _Record(
                 sent=Bucket(rate * NEIGHBOUR_FACTOR, rate * NEIGHBOUR_FACTOR * BURST_S, now_s),
@@ -81,3 +82,13 @@ class Conduct:
         else:
             self._records.move_to_end(peer)
         return record
+
+    def _forget_idle(self, now_s: float) -> None:
+        """Forget whom a new record would say the same of: so peers that come once do not add up to the bound."""
+        while self._records:
+            oldest = next(iter(self._records.values()))
+            if not all(
+                bucket.is_full(now_s) for bucket in (oldest.sent, oldest.sent_bytes, oldest.wrote, oldest.offences)
+            ):
+                return
+            self._records.popitem(last=False)

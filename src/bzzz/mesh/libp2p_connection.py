@@ -49,6 +49,9 @@ class IdleConnector(AutoConnector):  # type: ignore[misc]
     async def maybe_connect(self) -> None:
         """Nothing."""
 
+    def record_disconnect(self, peer_id: Any) -> None:
+        """Nothing: it would remember each peer that ever left until that one is back, and nobody asks for it."""
+
 
 class MeshSwarm(Swarm):  # type: ignore[misc]
     """The library's connections, with what comes in counted and its slots given back."""
@@ -172,6 +175,8 @@ class MeshSwarm(Swarm):  # type: ignore[misc]
             self.peerstore.clear_peerdata(peer_id)
         self.peerstore.peer_record_map.pop(peer_id, None)
         self._round_robin_index.pop(peer_id, None)
+        # The library leaves what has lapsed in there until there are ten thousand.
+        self._negative_peer_cache._evict_expired()
 
 
 class MeshUpgrader(TransportUpgrader):  # type: ignore[misc]

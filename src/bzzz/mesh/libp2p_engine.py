@@ -367,6 +367,7 @@ class Engine:
                     link.mesh_was_closed = True
                 if peer in self._links:
                     self._pubsub.mend(links[0].muxed_conn.peer_id)
+            self._pubsub.forget_gone(self.is_connected)
             self._router.forget_gone(self.is_connected)
 
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import trio
@@ -69,6 +70,10 @@ class _Queues(dict[Any, Any]):
 
     def __setitem__(self, peer_id: Any, queue: Any) -> None:
         queue._queue = BoundedQueue(self._messages_max, self._bytes_max)
+        if (replaced := self.get(peer_id)) is not None:
+            # Two connections may each have their stream opened. Who sends over the first one waits on its queue for
+            # good, and keeps that stream, its connection and all that belongs to it.
+            replaced.close()
         super().__setitem__(peer_id, queue)
 
 
@@ -116,6 +121,7 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         self._data_bytes_max = payload_bytes_max + (0 if sealer is None else SEAL_BYTES)
         self._own_key = host.get_public_key().serialize()
         self._records: dict[Any, bytes] = {}
+        self._opening: Counter[Any] = Counter()
         self.peer_queues = _Queues(outbound_queue_messages_max, outbound_queue_bytes_max)
         library_cache: Any = self.__dict__["seen_messages"]
         library_cache.stop()
@@ -142,6 +148,9 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
             await stream.reset()
         except (EOFError, StreamError, MuxedStreamError, IOException, RawConnError) as error:
             _log.debug("the stream of %s ended: %r", peer_id, error)
+            # The library leaves this side open, and the stream is kept as long as the connection.
+            with suppress(Exception):
+                await stream.close()
 
     def _drop(self, reason: str, peer_id: Any, weight: float = 1.0) -> None:
         self._counts[reason] += 1
@@ -232,7 +241,11 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         self.router.forward(msg_forwarder, msg)
 
     async def handle_sending_messages(self, peer_id: Any, stream: Any, queue: Any) -> None:
-        """Send what waits for a peer, as much of it at once as there is, until its queue or its stream ends."""
+        """Send what waits for a peer, as much of it at once as there is, until its queue or its stream ends.
+
+        Nothing is left of the stream then: a connection has room for so many only.
+        """
+        end = stream.reset
         try:
             while (frame := await queue.pop()) is not None:
                 frames, size_bytes = [frame], len(frame)
@@ -241,9 +254,13 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
                     size_bytes += len(frame)
                 if not await self._write(stream, b"".join(frames)):
                     return
+            end = stream.close
         except Exception as error:
             _log.debug("sending to %s ended: %r", peer_id, error)
             self._handle_dead_peer(peer_id)
+        finally:
+            with suppress(Exception):
+                await end()
 
     async def write_msg(self, stream: Any, rpc_msg: Any) -> bool:
         """Write to a peer's stream, ahead of what waits for it; whether that was done."""
@@ -305,7 +322,12 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         return None
 
     async def _handle_new_peer(self, peer_id: Any) -> None:
-        await super()._handle_new_peer(peer_id)
+        self._opening[peer_id] += 1
+        try:
+            await super()._handle_new_peer(peer_id)
+        finally:
+            self._opening[peer_id] -= 1
+            self._opening += Counter()  # leaves out who is at nought
         for topic in [topic for topic, peers in self.peer_topics.items() if peer_id in peers]:
             await self.router.on_peer_subscribed(peer_id, topic)
 
@@ -329,6 +351,14 @@ class MeshPubsub(Pubsub):  # type: ignore[misc]
         """
         stream = self.peers.get(peer_id)
         if stream is None:
-            self._schedule_peer_stream_retry(peer_id)
+            # One that is being opened would be opened twice: the library looks only before it opens one.
+            if peer_id not in self._opening:
+                self._schedule_peer_stream_retry(peer_id)
         elif stream.muxed_conn.is_closed:
             self._handle_dead_peer(peer_id)
+
+    def forget_gone(self, is_connected: Callable[[str], bool]) -> None:
+        """Forget the peers that have no connection: what came late of one that left is kept by the library."""
+        for peer_id in {*self.peers, *self._records, *self._peer_subscription_count}:
+            if not is_connected(str(peer_id)) and not self._peer_is_connected(peer_id):
+                self._handle_dead_peer(peer_id)
