@@ -9,7 +9,8 @@ from libp2p.peer.id import ID
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.validators import PUBSUB_SIGNING_PREFIX, signature_validator
 
-AUTHORS_MAX = 4_096
+AUTHORS_MAX = 512
+"""Far more than write at one time. A key takes about a kilobyte, and of who is gone it stays till others come."""
 AUTHOR_BYTES_MAX = 64
 """A peer id has 34 to 42 bytes. The time to write one as text grows with the square of its length."""
 _PREFIX = PUBSUB_SIGNING_PREFIX.encode()
