@@ -9,6 +9,7 @@ agent can do whatever this user can; it is used only where a person wrote that w
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,8 @@ from bzzz.agents.setting import AgentSettings
 from bzzz.errors import AgentError
 
 PROBE_S_MAX = 10.0
+LINKS_MAX = 40
+"""As many as Linux follows of one name: path_resolution(7)."""
 PATH_DEFAULT = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
 
 _SYSTEM = ("/usr", "/opt", "/nix/store")
@@ -96,6 +99,9 @@ class Bubblewrap:
         # The worker runs without site, so that sys.prefix does not tell of a virtual environment there.
         own = Path(sys.executable).parent.parent
         self._paths = tuple(dict.fromkeys([*paths, Path(sys.base_prefix), own]))
+        # A virtual environment's Python may lead to the real one by way of a folder that is not in the box, such as
+        # one for a user's programs.
+        self._links = tuple(link for link in _links(Path(sys.executable)) if not self._is_bound(link))
 
     @property
     def warning(self) -> str:
@@ -121,6 +127,8 @@ class Bubblewrap:
                 command += ["--ro-bind", name, name]
         for path in self._visible():
             command += ["--ro-bind-try", str(path), str(path)]
+        for path in self._links:
+            command += ["--symlink", str(path.readlink()), str(path)]
         for path in box.read_only:
             command += ["--ro-bind", str(path), str(path)]
         command += ["--bind", str(box.home), self.HOME, "--bind", str(box.tree), self.WORK]
@@ -133,11 +141,22 @@ class Bubblewrap:
         return [Path(name) for name in _SYSTEM] + etc + [path for path in self._paths if path != Path("/")]
 
     def shows(self, path: Path) -> bool:
-        """Only what lies in a folder that is bound."""
+        """Only what lies in a folder that is bound, as does all that it leads to."""
+        way = (path, *_links(path), path.resolve())
+        return path.exists() and all(each in self._links or self._is_bound(each) for each in way)
+
+    def _is_bound(self, path: Path) -> bool:
         roots = [*self._visible(), *(Path(name) for name in _LINKED)]
-        return path.exists() and all(
-            any(each.is_relative_to(root) for root in roots) for each in (path, path.resolve())
-        )
+        return any(path.is_relative_to(root) for root in roots)
+
+
+def _links(path: Path) -> list[Path]:
+    """The symbolic links that lead from a file to what it is, each at its own place."""
+    found: list[Path] = []
+    while path.is_symlink() and len(found) < LINKS_MAX:
+        found.append(path)
+        path = Path(os.path.normpath(path.parent / path.readlink()))
+    return found
 
 
 @functools.cache

@@ -115,6 +115,28 @@ def test_nothing_else_of_the_machine_can_be_seen_or_changed(tmp_path: Path, name
     assert _run(sandbox, tmp_path, "id -u; hostname; echo x > /tmp/x; pwd").stdout == "1000\nbzzz\n/bzzz/work\n"
 
 
+@pytest.mark.parametrize("name", BOXES)
+def test_a_python_that_is_a_link_in_a_folder_of_its_user_runs_in_the_box(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As of one that a virtual environment was made with: its own leads there, and from there to the real one."""
+    real = Path(sys.executable).resolve()
+    own, users = tmp_path / "venv/bin/python", tmp_path / "users/python3"
+    for path in (own, users):
+        path.parent.mkdir(parents=True)
+    (tmp_path / "users/secret").write_text("hunter2")
+    users.symlink_to(real)
+    own.symlink_to("../../users/python3")
+    monkeypatch.setattr(sys, "executable", str(own))
+    if name == "refused":
+        assert Bubblewrap("bwrap", paths=(), network=False).shows(own)
+        return
+    sandbox = choose(_settings(tmp_path, sandbox=name))
+    assert sandbox.shows(own)
+    done = _run(sandbox, tmp_path, f"{own} -S -c 'print(6 * 7)'; ls {users.parent}")
+    assert done.stdout == "42\npython3\n", done.stderr
+
+
 def test_no_value_of_the_environment_is_in_the_argument_list(tmp_path: Path) -> None:
     launch = Bubblewrap("bwrap", paths=(), network=False).wrap(
         Box(tmp_path, tmp_path, (), {"KEY": "hunter2"}), ("true",)
@@ -129,4 +151,10 @@ def test_only_programs_that_are_bound_can_be_seen(tmp_path: Path) -> None:
     assert not Bubblewrap("bwrap", paths=(), network=False).shows(program)
     assert Bubblewrap("bwrap", paths=(tmp_path,), network=False).shows(program)
     assert Bubblewrap("bwrap", paths=(), network=False).shows(Path("/bin/sh"))
+    hidden, shown = tmp_path / "hidden/agent", tmp_path / "shown/agent"
+    for path, target in ((hidden, Path("/bin/sh")), (shown, hidden)):
+        path.parent.mkdir()
+        path.symlink_to(target)
+    assert not Bubblewrap("bwrap", paths=(shown.parent,), network=False).shows(shown)
+    assert Bubblewrap("bwrap", paths=(shown.parent, hidden.parent), network=False).shows(shown)
     assert NoSandbox().shows(program)
