@@ -143,10 +143,11 @@ class Admission:
         return None if good else _WRONG
 
     def _refuse(self, peer: str, why: str) -> None:
-        self._counts["dropped_admission"] += 1
         if (peer, why) not in self._told and self._tellings.take(1, trio.current_time()):
             self._told[peer, why] = None
             if len(self._told) > REFUSALS_TOLD_MAX:
                 self._told.popitem(last=False)
             _log.warning("peer %s is not let into the mesh: %s", peer, why)
+        # Last, so that whoever sees it counted finds it told.
+        self._counts["dropped_admission"] += 1
         raise PeerError(ADMISSION, why)
